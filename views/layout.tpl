@@ -1,0 +1,34 @@
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="description" content="Type what you like, and this page remembers it.">
+<meta name="color-scheme" content="light dark">
+<title>{{title}}</title>
+<link rel="stylesheet" href="{{asset('style.css')}}">
+<link rel="icon" type="image/svg+xml" href="/static/icon.svg">
+</head>
+<body>
+<header>
+<a class="home" href="/">Likes</a>
+% if username:
+<form id="logoutform" method="post" action="/logout">
+<span>Logged in as <strong dir="auto">{{username}}</strong></span>
+<button>Log out</button>
+</form>
+% elif view == 'dblikes.tpl':
+<details>
+<summary>Log in</summary>
+% include('loginform.tpl', name='', focus='')
+</details>
+% elif view != 'login.tpl':
+<a href="/login">Log in</a>
+% end
+</header>
+<main>
+<h1>{{title}}</h1>
+% include(view)
+</main>
+</body>
+</html>

@@ -1,0 +1,4 @@
+% if problem:
+<p role="alert">{{problem}}</p>
+% end
+% include('loginform.tpl', focus='password' if problem else 'username')
