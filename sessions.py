@@ -41,8 +41,8 @@ THROTTLE_TIME = 5 * MINUTE
 clock = time.time  # a name of our own, so that a test can set the time
 
 # Read straight from the header: http.cookies, behind request.get_cookie, gives up at the first odd cookie, and any
-# program on the same host may have set one. The value is one that str(uuid.uuid4()) makes.
-COOKIE = re.compile(rf'(?:^|;)\s*{COOKIE_NAME}=([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})(?=\s*(?:;|$))')
+# program on the same host may have set one. Some clients quote the value, which is one of str(uuid.uuid4()).
+COOKIE = re.compile(rf'(?:^|;)\s*{COOKIE_NAME}="?([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"?(?=;|$)')
 
 
 class Throttled(Exception):

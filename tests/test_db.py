@@ -1,0 +1,233 @@
+"""The tables, the queries, the file and the admin command."""
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import db as database
+from conftest import PASSWORD, ROOT
+
+FOREVER = 2**40
+
+
+@pytest.fixture
+def key(db):
+    """The key of an anonymous session."""
+    database.add_session(db, 'anonymous', None, FOREVER)
+    return 'anonymous'
+
+
+@pytest.fixture
+def user_key(db, user):
+    """The key of a session of the user."""
+    database.add_session(db, 'identified', user, FOREVER)
+    return 'identified'
+
+
+def test_likes_of_a_session_come_back_in_order(db, key):
+    for thing in ('pears', 'apples'):
+        database.store_like(db, key, thing)
+    assert database.get_likes(db, key) == ['pears', 'apples']
+
+
+def test_a_key_that_nobody_has_likes_nothing(db, key):
+    assert database.get_likes(db, 'made up') == []
+    assert database.store_like(db, 'made up', 'tea') is False
+
+
+def test_create_table_drops_everything(db, user_key):
+    database.store_like(db, user_key, 'tea')
+    database.create_table(db)
+    for table in ('users', 'sessions', 'likes', 'failed_logins'):
+        assert db.execute(f'SELECT count(*) FROM {table}').fetchone() == (0,)
+
+
+def test_a_database_in_memory_works():
+    db = database.COMP249Db(':memory:')
+    database.create_table(db)
+    database.add_session(db, 'k', None, FOREVER)
+    database.store_like(db, 'k', 'tea')
+    assert isinstance(db, sqlite3.Connection)
+    assert database.get_likes(db, 'k') == ['tea']
+    db.close()
+
+
+def test_a_like_belongs_to_the_session_or_the_user_never_both(db, key, user_key):
+    database.store_like(db, key, 'tea')
+    database.store_like(db, user_key, 'coffee')
+    rows = db.execute('SELECT thing, key, username FROM likes ORDER BY thing').fetchall()
+    assert rows == [('coffee', None, 'anna'), ('tea', key, None)]
+    with pytest.raises(sqlite3.IntegrityError):
+        db.execute('INSERT INTO likes VALUES (?, ?, ?)', ('both', key, 'anna'))
+    with pytest.raises(sqlite3.IntegrityError):
+        db.execute('INSERT INTO likes VALUES (?, NULL, NULL)', ('neither',))
+
+
+def test_an_anonymous_session_takes_its_likes_along(db, key):
+    database.store_like(db, key, 'tea')
+    database.end_session(db, key)
+    assert db.execute('SELECT count(*) FROM likes').fetchone() == (0,)
+
+
+def test_a_users_session_leaves_its_likes(db, user_key):
+    database.store_like(db, user_key, 'tea')
+    database.end_session(db, user_key)
+    assert db.execute('SELECT count(*) FROM likes').fetchone() == (1,)
+
+
+def test_deleting_a_user_takes_sessions_and_likes_along(db, key, user_key):
+    database.store_like(db, key, 'coffee')
+    database.store_like(db, user_key, 'tea')
+    database.delete_user(db, 'anna')
+    assert db.execute('SELECT key FROM sessions').fetchall() == [(key,)]
+    assert database.get_likes(db, key) == ['coffee']
+    assert db.execute('SELECT count(*) FROM likes').fetchone() == (1,)
+
+
+@pytest.mark.parametrize('owner', ['key', 'user_key'])
+def test_a_list_is_full_at_a_thousand_but_a_repeat_still_is_no_error(db, owner, request):
+    key = request.getfixturevalue(owner)
+    with database.writing(db):
+        for number in range(database.MAX_LIKES):
+            database.store_like(db, key, str(number))
+    with pytest.raises(database.ListFull):
+        database.store_like(db, key, 'one more')
+    assert database.store_like(db, key, '7')
+    assert len(database.get_likes(db, key)) == database.MAX_LIKES
+
+
+LOOKUPS = {
+    'likes of a session': 'SELECT thing FROM likes WHERE key = ?',
+    'likes of a user': 'SELECT thing FROM likes WHERE username = ?',
+    'a session': 'SELECT 1 FROM sessions WHERE key = ?',
+    'sessions of a user': 'DELETE FROM sessions WHERE username = ?',
+    'expired sessions': 'SELECT key FROM sessions WHERE expires <= ?',
+    'failed logins': 'SELECT at FROM failed_logins WHERE username = ?',
+    'old failed logins': 'SELECT rowid FROM failed_logins WHERE at <= ?',
+}
+
+
+@pytest.mark.parametrize('query', LOOKUPS.values(), ids=LOOKUPS)
+def test_no_lookup_reads_a_whole_table(db, query):
+    plan = [row[3] for row in db.execute(f'EXPLAIN QUERY PLAN {query}', ('x',))]
+    assert not any(step.startswith('SCAN') for step in plan), plan
+
+
+def test_a_failure_in_a_transaction_leaves_all_as_it_was(db, key):
+    database.store_like(db, key, 'tea')
+    with contextlib.suppress(KeyboardInterrupt), database.writing(db):
+        database.forget_likes(db, key)
+        raise KeyboardInterrupt
+    assert database.get_likes(db, key) == ['tea']
+
+
+def test_a_transaction_holds_off_other_writers_from_its_begin(db, path, monkeypatch):
+    """One that took the lock later would be refused at once if another wrote in between, whatever the timeout is."""
+    monkeypatch.setattr(database, 'LOCK_TIMEOUT', 0.05)
+    other = database.COMP249Db(path)
+    with database.writing(other), pytest.raises(database.OperationalError, match='locked'):
+        database.add_session(db, 'k', None, FOREVER)
+    database.add_session(db, 'k', None, FOREVER)
+    other.close()
+
+
+def test_what_was_answered_is_on_the_disk(db):
+    assert db.execute('PRAGMA journal_mode').fetchone() == ('wal',)
+    assert db.execute('PRAGMA synchronous').fetchone() == (2,)  # FULL
+    assert db.execute('PRAGMA foreign_keys').fetchone() == (1,)
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no file modes')
+def test_only_the_owner_reads_the_files(db, path, key):
+    for name in (path, f'{path}-wal', f'{path}-shm'):
+        assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+
+
+# The admin command
+
+
+def admin(path, *arguments, given=''):
+    """Run `python db.py` in another folder; returns (exit status, standard output, standard error)."""
+    command = [sys.executable, str(ROOT / 'db.py'), '--db', str(path), *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, encoding='utf-8', cwd=path.parent)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_adduser_makes_a_user_who_can_log_in(path, browser):
+    assert admin(path, 'adduser', 'zoë', given=f'{PASSWORD}\n')[0] == 0
+    browser.log_in('zoë')
+    assert browser.username == 'zoë'
+
+
+def test_passwd_changes_the_password_and_ends_the_sessions(path, browser, user):
+    browser.log_in()
+    assert admin(path, 'passwd', 'anna', given='another password\n')[0] == 0
+    assert browser.username is None
+    browser.log_in(password='another password')
+    assert browser.username == 'anna'
+
+
+def test_deluser_removes_the_user(path, browser, user):
+    browser.log_in()
+    assert admin(path, 'deluser', 'anna')[0] == 0
+    assert browser.username is None
+    assert 'Login failed' in browser.log_in()
+
+
+def test_logout_ends_the_sessions_of_a_user(path, browser, user):
+    browser.log_in()
+    assert admin(path, 'logout', 'anna')[0] == 0
+    assert browser.username is None
+
+
+def test_reset_empties_the_database_under_a_running_app(path, browser, user):
+    browser.like('tea')
+    assert admin(path, 'reset', '--yes')[0] == 0
+    assert browser.likes == []
+
+
+@pytest.mark.parametrize(('answer', 'likes'), [('y\n', []), ('n\n', ['tea']), ('\n', ['tea']), ('', ['tea'])])
+def test_reset_asks_first(path, browser, answer, likes):
+    browser.like('tea')
+    admin(path, 'reset', given=answer)
+    assert browser.likes == likes
+
+
+def test_show_prints_the_tables_but_no_secret(path, browser, user, db):
+    browser.like('crème brûlée 🍮')
+    status, output, _ = admin(path, 'show')
+    assert status == 0
+    assert 'crème brûlée 🍮' in output
+    assert browser.key[:8] in output
+    assert browser.key not in output
+    assert database.get_password_hash(db, 'anna') not in output
+
+
+MISTAKES = {
+    'a short password': (['adduser', 'ben'], 'seven77\n', 'at least 8'),
+    'no password': (['adduser', 'ben'], '', 'at least 8'),
+    'a name that is taken': (['adduser', 'anna'], f'{PASSWORD}\n', 'already'),
+    'an empty name': (['adduser', ''], f'{PASSWORD}\n', 'username'),
+    'a name with a line break': (['adduser', 'a\nb'], f'{PASSWORD}\n', 'username'),
+    'a name with space at its end': (['adduser', 'ben '], f'{PASSWORD}\n', 'username'),
+    'a name too long': (['adduser', 'b' * 101], f'{PASSWORD}\n', 'username'),
+    'a new password for nobody': (['passwd', 'ben'], f'{PASSWORD}\n', 'no user'),
+    'deleting nobody': (['deluser', 'ben'], '', 'no user'),
+    'logging out nobody': (['logout', 'ben'], '', 'no user'),
+    'a file in no folder': (['--db', 'no/such/folder/likes.db', 'show'], '', 'No such file or directory'),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'given', 'words'), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_in_one_line(path, user, db, arguments, given, words):
+    before = list(db.iterdump())
+    status, output, error = admin(path, *arguments, given=given)
+    assert (status, output) == (1, '')
+    assert words in error
+    assert error.count('\n') == 1
+    assert list(db.iterdump()) == before
