@@ -5,6 +5,7 @@ import inspect
 import logging
 import math
 import os
+import signal
 import socket
 import sys
 import threading
@@ -152,17 +153,18 @@ def redirect():
 
 
 def form():
-    """Return the fields of the form that was sent, decoded (bottle.FormsDict). Raises HTTPError 400, 413."""
+    """Return the fields of the form that was sent, decoded (bottle.FormsDict). Raises HTTPError 400, 411, 413."""
+    if request.chunked:  # Bottle would read on without end
+        raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
     try:
         size = request.content_length
-        if size > request.MEMFILE_MAX:
-            raise HTTPError(413, 'That is more than this site takes in one go.')
-        fields = request.forms.decode()  # .get() alone would give UTF-8 read as Latin-1
-        ''.join(fields.values()).encode()  # a lone surrogate is no text, and no database takes it
-    except (ValueError, LookupError, HTTPError) as error:
-        if getattr(error, 'status_code', 400) == 413:
-            raise
+        if size <= request.MEMFILE_MAX:
+            fields = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1
+            ''.join(fields.values()).encode()  # a lone surrogate is no text, and no database takes it
+    except (ValueError, LookupError, HTTPError):
         raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
+    if size > request.MEMFILE_MAX:
+        raise HTTPError(413, 'That is more than this site takes at once. Go back and send less.')
     if request.body.seek(0, os.SEEK_END) < size:
         raise HTTPError(400, 'Only a part of the form arrived. Go back and send it again.')
     return fields
@@ -247,6 +249,8 @@ def static(path):
 
 def load():
     """Return the app, for a worker process, and send what it logs to standard error."""
+    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C reaches every process; only the first is to act on it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
     return app
 
@@ -267,6 +271,8 @@ def main():
     parser.add_argument('--workers', default=2, type=int, help='processes (default: %(default)s)')
     parser.add_argument('--debug', action='store_true', help='reload changed code, show tracebacks in the page')
     args = parser.parse_args()
+    if args.workers < 1 or not 0 <= args.port <= 65535:
+        sys.exit('app.py: there must be a worker at least, and the port be from 0 to 65535')
     if args.db:
         os.environ['LIKES_DB'] = os.path.abspath(args.db)
     try:
@@ -276,8 +282,9 @@ def main():
         sys.exit(f'{default_path()}: {error}')
     try:
         host, port = free_address(args.host, args.port)  # Granian would share a taken port in silence
-    except (OSError, OverflowError) as error:
-        sys.exit(f'{args.host}:{args.port}: {getattr(error, "strerror", None) or error}')
+    except OSError as error:
+        sys.exit(f'{args.host}:{args.port}: {error.strerror}')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the server takes over
     print(f'Likes at http://{f"[{host}]" if ":" in host else host}:{port}/, database {default_path()}', flush=True)
     if args.debug:
         app.run(host=host, port=port, debug=True, reloader=True)
@@ -289,6 +296,8 @@ def serve(load, host, port, workers):
     """Serve the WSGI app that `load` returns in each worker, until Ctrl-C or SIGTERM."""
     from granian import Granian  # not needed where another server runs app:app
 
+    if hasattr(os, 'register_at_fork'):  # a worker that starts has the first process's handler, which does not end it
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     Granian(
         'app:app',
         address=host,
@@ -298,6 +307,7 @@ def serve(load, host, port, workers):
         workers=workers,
         blocking_threads=THREADS,
         respawn_failed_workers=True,
+        workers_kill_timeout=10,  # seconds; longer than a request waits for the database
         log_level='warning',
     ).serve(target_loader=load, wrap_loader=False)
 

@@ -25,7 +25,7 @@ LOCK_POLL = 0.0001  # asking this often
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
-CLEANUP_BATCH = 10  # rows: one visitor's share of the clean-up
+CLEANUP_BATCH = 10  # expired sessions: one visitor's share of the clean-up
 SMALL_FILE = 10_000_000  # bytes that can be read through at every start, in well under 0.1 s
 
 # A like has one owner: the session `key` while that is anonymous, else the user. The two unique indexes make a repeated
@@ -89,9 +89,14 @@ class COMP249Db(sqlite3.Connection):
     def __init__(self, path=None):
         path = str(path or default_path())
         if path != ':memory:':
-            # SQLite itself would let everybody read the file, and it holds session keys.
             try:
-                os.close(os.open(path, os.O_RDONLY | os.O_CREAT, 0o600))
+                # SQLite itself would let everybody read a new file, and it holds session keys. One that is there is not
+                # opened here: to close it would drop the locks that other connections of this process have on it.
+                os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                if not os.access(path, os.W_OK):
+                    # SQLite would open it for reading, and the connection could not write when the file can be again.
+                    raise OperationalError('the file is read-only') from None
             except OSError as error:
                 raise OperationalError(error.strerror) from None
         # isolation_level=None: the module's own transactions begin late and as reads, see writing().
@@ -207,11 +212,11 @@ def store_like(db, key, like):
 def get_likes(db, key):
     """Return the list of things, as str in the order liked, of the session `key` or of the user logged in with it."""
     rows = db.execute(
-        """SELECT thing, rowid FROM likes WHERE key = ?1
+        """SELECT thing, rowid FROM likes WHERE key = ?
            UNION ALL
-           SELECT thing, rowid FROM likes WHERE username = (SELECT username FROM sessions WHERE key = ?1)
+           SELECT thing, rowid FROM likes WHERE username = (SELECT username FROM sessions WHERE key = ?)
            ORDER BY rowid""",
-        (key,),
+        (key, key),
     )
     return [thing for thing, _ in rows]
 
@@ -293,8 +298,9 @@ def check_password(db, username, password):
     return stored
 
 
-def add_failed_login(db, username, now):
-    """Note that a login with this name, known or not, has failed."""
+def add_failed_login(db, username, now, until):
+    """Note that a login with this name, known or not, has failed, and remove the notes from `until` or before."""
+    db.execute('DELETE FROM failed_logins WHERE at <= ?', (until,))
     db.execute('INSERT INTO failed_logins (username, at) VALUES (?, ?)', (username, now))
 
 
@@ -307,14 +313,6 @@ def get_failed_logins(db, username, since):
 def remove_failed_logins(db, username):
     """Forget that logins with this name have failed."""
     db.execute('DELETE FROM failed_logins WHERE username = ?', (username,))
-
-
-def remove_old_failed_logins(db, until):
-    """Remove at most CLEANUP_BATCH failed logins, with whatever name, that are from `until` or before."""
-    db.execute(
-        'DELETE FROM failed_logins WHERE rowid IN (SELECT rowid FROM failed_logins WHERE at <= ? ORDER BY at LIMIT ?)',
-        (until, CLEANUP_BATCH),
-    )
 
 
 # The admin command

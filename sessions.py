@@ -10,23 +10,7 @@ import uuid
 
 from bottle import request, response
 
-from db import (
-    MAX_USERNAME,
-    add_failed_login,
-    add_session,
-    check_password,
-    end_session,
-    extend_session,
-    find_session,
-    forget_likes,
-    get_failed_logins,
-    get_password_hash,
-    move_likes,
-    remove_expired_sessions,
-    remove_failed_logins,
-    remove_old_failed_logins,
-    writing,
-)
+import db as database
 
 COOKIE_NAME = 'likes_session'
 
@@ -55,12 +39,12 @@ def over_https(environ):
 
 
 def _send_cookie(key, max_age):
-    """Add the session cookie to the response. HttpOnly, Secure and SameSite as in OWASP ASVS 5.0, 3.3."""
+    """Set the session cookie, which no script can read and no other site can use (OWASP ASVS 5.0, 3.3)."""
     response.set_cookie(
         COOKIE_NAME,
         key,
         max_age=max_age,
-        path='/',  # without it the browser would return the cookie of POST /likes/ only below /likes
+        path='/',
         httponly=True,
         samesite='lax',
         secure=over_https(request.environ),
@@ -76,7 +60,7 @@ def _current(db):
     if 'likes.session' not in environ:
         environ['likes.session'] = None, None, None
         for key in COOKIE.findall(environ.get('HTTP_COOKIE', '')):
-            session = find_session(db, key, clock())
+            session = database.find_session(db, key, clock())
             if session:
                 environ['likes.session'] = key, *session
                 break
@@ -96,8 +80,8 @@ def get_user(db):
 def new_session(db):
     """Make an anonymous session, send its cookie and return its key."""
     key, now = str(uuid.uuid4()), clock()
-    remove_expired_sessions(db, now)
-    add_session(db, key, None, now + UNUSED_LIFETIME)
+    database.remove_expired_sessions(db, now)
+    database.add_session(db, key, None, now + UNUSED_LIFETIME)
     _send_cookie(key, UNUSED_LIFETIME)
     request.environ['likes.session'] = key, None, now + UNUSED_LIFETIME
     return key
@@ -108,7 +92,7 @@ def keep_session(db):
     key, username, expires = _current(db)
     now = clock()
     may_be_unused = username is None and expires <= now + UNUSED_LIFETIME
-    if may_be_unused and extend_session(db, key, now + ANONYMOUS_LIFETIME):
+    if may_be_unused and database.extend_session(db, key, now + ANONYMOUS_LIFETIME):
         _send_cookie(key, ANONYMOUS_LIFETIME)
 
 
@@ -118,25 +102,24 @@ def log_in(db, username, password):
     The old session ends, and what was liked in it becomes the user's. The key is a new one always: an attacker may have
     planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
     """
-    if len(username) > MAX_USERNAME:
+    if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and too long to be worth a row
     _throttle(db, username)
-    password_hash = check_password(db, username, password)
+    password_hash = database.check_password(db, username, password)
     old_key, key = _current(db)[0], str(uuid.uuid4())
-    with writing(db):
+    with database.writing(db):
         now = clock()
         # Asked again, now that nobody else can write: of many guesses sent at once only five are answered, and a
         # password changed while it was checked no longer opens.
         _throttle(db, username)
-        if password_hash is None or password_hash != get_password_hash(db, username):
-            add_failed_login(db, username, now)
-            remove_old_failed_logins(db, now - THROTTLE_TIME)
+        if password_hash is None or password_hash != database.get_password_hash(db, username):
+            database.add_failed_login(db, username, now, now - THROTTLE_TIME)
             return False
-        remove_failed_logins(db, username)
-        remove_expired_sessions(db, now)
-        move_likes(db, old_key, username)
-        end_session(db, old_key)
-        add_session(db, key, username, now + LOGIN_LIFETIME)
+        database.remove_failed_logins(db, username)
+        database.remove_expired_sessions(db, now)
+        database.move_likes(db, old_key, username)
+        database.end_session(db, old_key)
+        database.add_session(db, key, username, now + LOGIN_LIFETIME)
     _send_cookie(key, LOGIN_LIFETIME)
     return True
 
@@ -144,7 +127,7 @@ def log_in(db, username, password):
 def _throttle(db, username):
     """Raise Throttled if too many logins with this name, known or not, have failed of late (ASVS 6.3.1)."""
     now = clock()
-    failed = get_failed_logins(db, username, now - THROTTLE_TIME)
+    failed = database.get_failed_logins(db, username, now - THROTTLE_TIME)
     if len(failed) >= MAX_FAILED_LOGINS:
         raise Throttled(failed[-MAX_FAILED_LOGINS] + THROTTLE_TIME - now)
 
@@ -153,7 +136,7 @@ def log_out(db):
     """End the visitor's session and clear the cookie; what a user likes stays. Nothing happens without a session."""
     key, _, _ = _current(db)
     if key:
-        end_session(db, key)
+        database.end_session(db, key)
         _send_cookie('', 0)
 
 
@@ -161,6 +144,6 @@ def forget(db):
     """Remove all that the visitor likes, then log out."""
     key, _, _ = _current(db)
     if key:
-        with writing(db):
-            forget_likes(db, key)
+        with database.writing(db):
+            database.forget_likes(db, key)
             log_out(db)

@@ -4,6 +4,7 @@
 <button>Like</button>
 </form>
 % if likes:
+<h2>You like {{len(likes)}} {{'thing' if len(likes) == 1 else 'things'}}</h2>
 <ul class="likes">
 % for thing in likes:
 <li dir="auto">{{thing}}</li>
@@ -11,7 +12,8 @@
 </ul>
 <form id="forgetform" method="post" action="/forget">
 <button>Forget Me</button>
+<p>Deletes the whole list for good{{' and logs you out' if username else ''}}.</p>
 </form>
 % else:
-<p>Nothing yet.</p>
+<p class="empty">Nothing here yet. Start with something small that made you smile today.</p>
 % end

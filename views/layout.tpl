@@ -23,7 +23,7 @@
 % include('loginform.tpl', name='', focus='')
 </details>
 % elif view != 'login.tpl':
-<a href="/login">Log in</a>
+<a class="login" href="/login">Log in</a>
 % end
 </header>
 <main>

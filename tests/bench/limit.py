@@ -16,11 +16,12 @@ from urllib.parse import unquote_plus
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import app
+from db import HASHER
 
 COOKIE = re.compile('likes_session=([0-9a-f-]{36})').search
 HEADERS = [('Content-Type', 'text/html; charset=UTF-8'), ('Cache-Control', 'no-store'), *app.SECURITY_HEADERS]
-LIKES = """SELECT thing, rowid FROM likes WHERE key = ?1 UNION ALL SELECT thing, rowid FROM likes
-    WHERE username = (SELECT username FROM sessions WHERE key = ?1) ORDER BY rowid"""
+LIKES = """SELECT thing, rowid FROM likes WHERE key = ? UNION ALL SELECT thing, rowid FROM likes
+    WHERE username = (SELECT username FROM sessions WHERE key = ?) ORDER BY rowid"""
 LIKE = """INSERT OR IGNORE INTO likes (thing, key, username)
     SELECT ?, iif(username IS NULL, key, NULL), username FROM sessions WHERE key = ? AND ? >
     (SELECT count(*) FROM likes WHERE likes.key = sessions.key)
@@ -46,6 +47,8 @@ def limit(environ, start):
         local.db.execute('PRAGMA synchronous = FULL')
         local.db.execute('PRAGMA foreign_keys = ON')
     execute = local.db.execute
+    if environ['PATH_INFO'] == '/login' and environ['REQUEST_METHOD'] == 'POST':
+        return login(execute, environ, start)
     match, now, headers = COOKIE(environ.get('HTTP_COOKIE') or ''), time.time(), HEADERS
     key = match and match[1]
     if not execute('SELECT username, expires FROM sessions WHERE key = ? AND expires > ?', (key, now)).fetchone():
@@ -58,10 +61,25 @@ def limit(environ, start):
         execute(LIKE, (unquote_plus(environ['wsgi.input'].read().decode()[6:]), key, 1000))
         start('303 See Other', [*headers, ('Location', '/'), ('Content-Length', '13')])
         return [b'Redirect to /']
-    likes = [html.escape(thing) for thing, _ in execute(LIKES, (key,))]
+    likes = [html.escape(thing) for thing, _ in execute(LIKES, (key, key))]
     body = (BEFORE + BETWEEN.join(likes) + AFTER if likes else EMPTY).encode()
     start('200 OK', [*headers, ('Content-Length', str(len(body)))])
     return [body]
+
+
+def login(execute, environ, start):
+    """Check the password and begin a session."""
+    fields = dict(pair.split('=') for pair in environ['wsgi.input'].read().decode().split('&'))
+    name, key = fields.get('username'), str(uuid.uuid4())
+    (stored,) = execute('SELECT password FROM users WHERE username = ?', (name,)).fetchone()
+    execute('SELECT at FROM failed_logins WHERE username = ? AND at > ? ORDER BY at', (name, 0)).fetchall()
+    HASHER.verify(stored, unquote_plus(fields['password']))
+    execute('BEGIN IMMEDIATE')
+    execute('DELETE FROM failed_logins WHERE username = ?', (name,))
+    execute('INSERT INTO sessions (key, username, expires) VALUES (?, ?, ?)', (key, name, time.time() + 43200))
+    execute('COMMIT')
+    start('303 See Other', [*HEADERS, ('Set-Cookie', f'likes_session={key}'), ('Content-Length', '0')])
+    return []
 
 
 def load():
