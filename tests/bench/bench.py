@@ -1,214 +1,272 @@
-"""Measure the app beside the limit (limit.py), both on the app's server settings: `python tests/bench/bench.py --help`.
+"""How fast the app is, beside the limit: `python tests/bench/bench.py [--grow | --settings]`.
 
-Both are driven by wrk, with 16 connections, in turns and each time on a database of its own that is made for it: some
-thousand anonymous sessions with ten likes each, and a hundred users.
+App and limit (limit.py) run one after the other, in turns, on the same server settings and copies of the same database,
+under the load generator wrk with 16 connections. Prints the medians. What counts is the ratio: it changes little from
+one machine to another.
 """
 
 import argparse
 import contextlib
-import re
+import http.client
+import os
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 import uuid
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
 
-import db as database  # noqa: E402 (it is two folders up)
+import app  # noqa: E402
+import db as database  # noqa: E402
 
-SESSIONS = 4000
-DAY = 24 * 60 * 60  # seconds
-KINDS = {'get': 'GET / with 10 likes', 'first': 'first visit', 'post': 'POST /likes', 'login': 'POST /login'}
-# Starts the app as `python app.py` does, with another number of threads.
-WITH_THREADS = 'import sys, app; app.THREADS = int(sys.argv.pop(1)); sys.argv[0] = "app.py"; app.main()'
-UNITS = {'us': 0.001, 'ms': 1, 's': 1000, 'm': 60_000}
+MODES = {'get': 'GET /, likes', 'first': 'first visit', 'post': 'POST /likes', 'login': 'POST /login'}
+# What each request of a mode adds to the database; an answer that looks right is not enough.
+ADDS = {
+    'first': 'SELECT count(*) FROM sessions WHERE username IS NULL',
+    'post': 'SELECT count(*) FROM likes',
+    'login': 'SELECT count(*) FROM sessions WHERE username IS NOT NULL',
+}
+USERS = 20
+SAMPLE = 4000  # sessions that wrk rotates over, so that no list gets full
+PASSWORD = 'correct horse'  # as in wrk.lua
 
 
-def say(text):
-    """Show what is going on, on one line that the next takes the place of."""
-    print(f'\r{text:<79}', end='', file=sys.stderr, flush=True)
+class Database:
+    """A database with users, and a file of names and of session keys for wrk."""
 
+    def __init__(self, folder):
+        self.path, self.keys, self.names = folder / 'likes.db', folder / 'keys', folder / 'names'
+        self.sessions = []
+        names = [f'user{number}' for number in range(USERS)]
+        with contextlib.closing(database.COMP249Db(self.path)) as db:
+            for name in names:
+                database.add_user(db, name, PASSWORD)
+        self.names.write_text('\n'.join(names))
 
-def fill(path, sessions, likes, users=0):
-    """Add anonymous sessions with so many likes each, and users; returns the session keys."""
-    keys = [str(uuid.uuid4()) for _ in range(sessions)]
-    expires = time.time() + 30 * DAY
-    with contextlib.closing(database.COMP249Db(path)) as db:
-        password = database.hash_password('correct horse')
-        with database.writing(db):
-            db.executemany('INSERT INTO users VALUES (?, ?)', ((f'user{number}', password) for number in range(users)))
-            db.executemany('INSERT INTO sessions VALUES (?, NULL, ?)', ((key, expires) for key in keys))
-            things = ((f'thing {number} of {key[:8]}', key) for key in keys for number in range(likes))
-            db.executemany('INSERT INTO likes VALUES (?, ?, NULL)', things)
-    return keys
+    def grow(self, sessions, likes):
+        """Add anonymous sessions, until there are so many, with so many likes each."""
+        expires = time.time() + 30 * 24 * 60 * 60
+        with contextlib.closing(database.COMP249Db(self.path)) as db:
+            while len(self.sessions) < sessions:
+                progress(f'filling the database: {len(self.sessions):,} of {sessions:,} sessions')
+                with database.writing(db):
+                    for _ in range(min(10_000, sessions - len(self.sessions))):
+                        key = str(uuid.uuid4())
+                        self.sessions.append(key)
+                        database.add_session(db, key, None, expires)
+                        for number in range(likes):
+                            database.store_like(db, key, f'thing number {number} that I like')
+        self.keys.write_text('\n'.join(self.sessions[:: max(1, sessions // SAMPLE)]))
+
+    def copy(self):
+        """Put a copy beside it and return its path."""
+        for end in ('-wal', '-shm'):
+            self.path.with_name(f'copy.db{end}').unlink(missing_ok=True)
+        return shutil.copy(self.path, self.path.with_name('copy.db'))
 
 
 class Server:
-    """A program under test, in a folder of its own."""
+    """The app or the limit, as a process group of its own."""
 
-    def __init__(self, command, folder, path):
-        self.folder, self.path = folder, path
-        with socket.create_server(('127.0.0.1', 0)) as probe:
-            port = probe.getsockname()[1]
-        self.url = f'http://127.0.0.1:{port}/'
-        began = time.monotonic()
-        words = [word.format(port=port, db=path) for word in command]
-        with (folder / 'log').open('wb') as log:
-            self.process = subprocess.Popen([sys.executable, *words], cwd=HERE.parents[1], stdout=log, stderr=log)
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f'{self.url}login', timeout=5).close()
-                break
-            time.sleep(0.005)
-        self.start = time.monotonic() - began  # seconds to the first answer
+    def __init__(self, module, path, workers, threads=app.THREADS):
+        with socket.create_server(('127.0.0.1', 0)) as free:
+            self.port = free.getsockname()[1]
+        self.path = str(path)
+        start = f'app.serve({module}.load, "127.0.0.1", {self.port}, {workers})'
+        began = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', f'import app, {module}; app.THREADS = {threads}; {start}'],
+            env={**os.environ, 'LIKES_DB': self.path, 'PYTHONPATH': f'{ROOT}{os.pathsep}{HERE}'},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while not self.page():
+            if self.process.poll() is not None or time.perf_counter() > began + 20:
+                sys.exit(f'{module} does not start')
+            time.sleep(0.002)
+        self.start = time.perf_counter() - began  # seconds to the first answer
 
-    def wrk(self, kind, keys, seconds, connections=16):
-        """Start wrk; returns the process, for result()."""
-        (self.folder / 'keys').write_text('\n'.join(keys))
-        command = ['wrk', '-t2', f'-c{connections}', f'-d{seconds}', '--latency', '-s', HERE / 'wrk.lua', self.url]
-        command += ['--', kind, self.folder / 'keys']
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __enter__(self):
+        return self
 
-    def measure(self, kind, keys, seconds):
-        return result(self.wrk(kind, keys, seconds))
+    def __exit__(self, *_):
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, 9)
+
+    def page(self, key=''):
+        """Return the home page of a session, None if the server does not answer."""
+        with contextlib.closing(http.client.HTTPConnection('127.0.0.1', self.port, timeout=20)) as connection:
+            try:
+                connection.request('GET', '/', headers={'Cookie': f'likes_session={key}'})
+                return connection.getresponse().read()
+            except OSError:
+                return None
 
     def memory(self):
-        """MB of all processes, what they share counted once (Linux: proportional set size)."""
-        children = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(self.process.pid)], capture_output=True, text=True)
-        pids = [str(self.process.pid), *children.stdout.split()]
-        sizes = [re.search(r'^Pss: +(\d+)', Path(f'/proc/{pid}/smaps_rollup').read_text(), re.M)[1] for pid in pids]
-        return sum(map(int, sizes)) / 1000
+        """Return the memory of all its processes in MB; what they share counts once (PSS)."""
+        pids = subprocess.run(['pgrep', '-g', str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        files = [Path(f'/proc/{pid}/smaps_rollup').read_text() for pid in pids]
+        return sum(int(text.partition('\nPss:')[2].split()[0]) for text in files) / 1024
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+    def wrk(self, mode, lines, seconds, threads=2):
+        """Start wrk on the server."""
+        command = [
+            'wrk',
+            f'-t{threads}',
+            '-c16',
+            f'-d{seconds}',
+            '-s',
+            HERE / 'wrk.lua',
+            f'http://127.0.0.1:{self.port}',
+        ]
+        return subprocess.Popen([*command, '--', mode, lines], stdout=subprocess.PIPE, text=True)
+
+    def count(self, mode):
+        if mode not in ADDS:
+            return 0
+        with contextlib.closing(sqlite3.connect(self.path)) as db:
+            return db.execute(ADDS[mode]).fetchone()[0]
+
+    def measure(self, mode, data, seconds):
+        """Return requests per second, the median and the 99th percentile of the time in ms, and errors."""
+        before = self.count(mode)
+        requests, duration, *times, errors = result(
+            self.wrk(mode, data.names if mode == 'login' else data.keys, seconds)
+        )
+        missing = before + requests - self.count(mode) if mode in ADDS else 0
+        return requests / duration, *times, errors + max(0, missing)
 
 
 def result(wrk):
-    """Return what wrk has measured: requests/s, p50 and p99 in ms, and the number of errors."""
-    text = wrk.communicate()[0]
-
-    def latency(percentile):
-        number, unit = re.search(rf'{percentile}% +([\d.]+)(\w+)', text).groups()
-        return float(number) * UNITS[unit]
-
-    errors = sum(map(int, re.findall(r'Non-2xx or 3xx responses: (\d+)', text)))
-    errors += sum(map(int, re.findall(r'(?:connect|read|write|timeout) (\d+)', text)))
-    return float(re.search(r'Requests/sec: +([\d.]+)', text)[1]), latency(50), latency(99), errors
+    """Return the numbers that wrk.lua prints at its end."""
+    output, _ = wrk.communicate()
+    found = output.partition('\nresult')[2].split()
+    if not found:
+        sys.exit(f'wrk failed: {output}')
+    return [float(number) for number in found[:5]]
 
 
-@contextlib.contextmanager
-def running(command, sessions=SESSIONS, likes=10):
-    """Run a program on a new database; gives (the server, the keys)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'likes.db')
-        keys = fill(path, sessions, likes, users=100)
-        server = Server(command, Path(folder), path)
-        try:
-            yield server, keys
-        finally:
-            server.stop()
+def progress(text):
+    print(f'\r{text:78}', end='', file=sys.stderr, flush=True)
 
 
-def app_command(workers, threads=None):
-    options = ['--port', '{port}', '--db', '{db}', '--workers', str(workers)]
-    return ['app.py', *options] if threads is None else ['-c', WITH_THREADS, str(threads), *options]
+def table(*rows):
+    progress('')
+    print('\r', end='', file=sys.stderr)
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for first, *others in rows:
+        print(first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:])), sep='  ')
 
 
-def median(rows):
-    return [statistics.median(column) for column in zip(*rows)]
+def compare(data, args):
+    """Measure app and limit in turns."""
+    data.grow(SAMPLE, 10)
+    found = {}
+    for turn in range(args.rounds):
+        pages = set()
+        for module in ('app', 'limit'):
+            with Server(module, data.copy(), args.workers) as server:
+                pages.add(server.page(data.sessions[0]))
+                for mode in MODES:
+                    progress(f'round {turn + 1} of {args.rounds}: {module}, {MODES[mode]}')
+                    found.setdefault((module, mode), []).append(server.measure(mode, data, args.seconds))
+                found.setdefault((module, 'server'), []).append((server.start, server.memory()))
+        if len(pages) > 1:
+            sys.exit('app and limit differ in the page that they show')
+    median = {what: [statistics.median(column) for column in zip(*runs)] for what, runs in found.items()}
+    rows = [('', 'requests/s', 'of limit', 'p50 ms', 'p99 ms', 'errors')]
+    for mode, name in MODES.items():
+        for module in ('app', 'limit'):
+            rate, p50, p99, _ = median[module, mode]
+            ratio, errors = rate / median['limit', mode][0], sum(run[3] for run in found[module, mode])
+            rows.append(
+                (f'{name}: {module}', f'{rate:,.0f}', f'{ratio:.2f}', f'{p50:.2f}', f'{p99:.2f}', f'{errors:.0f}')
+            )
+    table(*rows)
+    for module in ('app', 'limit'):
+        start, memory = median[module, 'server']
+        print(f'{module}: first answer {start:.2f} s after its start, {memory:.0f} MB with {args.workers} workers')
 
 
-def compare(args):
-    """Print the app beside the limit."""
-    commands = {
-        'app': app_command(args.workers),
-        'limit': [str(HERE / 'limit.py'), '{port}', '{db}', str(args.workers)],
-    }
-    rows = {(name, kind): [] for name in commands for kind in KINDS}
-    whole = {name: [] for name in commands}
-    for number in range(args.rounds):
-        for name, command in commands.items():
-            with running(command) as (server, keys):
-                for kind in KINDS:
-                    say(f'round {number + 1} of {args.rounds}: {name}, {KINDS[kind]}')
-                    rows[name, kind].append(server.measure(kind, keys, args.seconds))
-                whole[name].append((server.start, server.memory()))
-    say('')
-    print(f'\n{"":22}{"app":>9}{"limit":>9}{"ratio":>7}{"p50 ms":>9}{"p99 ms":>9}{"limit p99":>11}{"errors":>8}')
-    for kind, title in KINDS.items():
-        (rate, p50, p99, errors), (limit, _, limit99, _) = median(rows['app', kind]), median(rows['limit', kind])
-        ratios = [ours[0] / theirs[0] for ours, theirs in zip(rows['app', kind], rows['limit', kind])]
-        ratio = statistics.median(ratios)
-        print(f'{title:22}{rate:9,.0f}{limit:9,.0f}{ratio:7.2f}{p50:9.1f}{p99:9.1f}{limit99:11.1f}{errors:8.0f}')
-    (start, memory), (limit_start, limit_memory) = median(whole['app']), median(whole['limit'])
-    print(f'{"start, seconds":22}{start:9.2f}{limit_start:9.2f}\n{"memory, MB":22}{memory:9.0f}{limit_memory:9.0f}')
+def grow(data, args):
+    """Measure the app with more and more stored."""
+    rows = [('sessions', 'likes', 'GET /s', 'of first', 'POST /s', 'of first', 'p99 ms GET, POST', 'errors', 'MB')]
+    first = None
+    for sessions in (1000, 10_000, 100_000, 1_000_000)[: args.steps]:
+        data.grow(sessions, 5)
+        runs = []
+        for turn in range(args.rounds):
+            progress(f'{sessions:,} sessions: round {turn + 1} of {args.rounds}')
+            with Server('app', data.copy(), args.workers) as server:
+                server.measure('get', data, 1)  # the new copy comes into memory
+                runs.append([server.measure(mode, data, args.seconds) for mode in ('get', 'post')])
+        (get, _, get99, _), (post, _, post99, _) = (
+            [statistics.median(column) for column in zip(*mode)] for mode in zip(*runs)
+        )
+        first = first or (get, post)
+        ratios = f'{get / first[0]:.2f}', f'{post / first[1]:.2f}'
+        errors = sum(mode[3] for run in runs for mode in run)
+        size = os.path.getsize(data.path) / 1e6
+        rates = f'{get:,.0f}', ratios[0], f'{post:,.0f}', ratios[1]
+        rows.append(
+            (
+                f'{sessions:,}',
+                f'{5 * sessions:,}',
+                *rates,
+                f'{get99:.1f}, {post99:.1f}',
+                f'{errors:.0f}',
+                f'{size:,.0f}',
+            )
+        )
+    table(*rows)
 
 
-def grow(args):
-    """Print the app's speed as the database grows to a million sessions with five likes each."""
-    print(f'{"sessions":>10}{"likes":>11}{"file MB":>9}{"GET /":>9}{"p99 ms":>8}{"POST":>8}{"p99 ms":>8}{"first":>8}')
-    with running(app_command(args.workers), likes=5) as (server, keys):
-        total = len(keys)
-        for size in (total, 30_000, 100_000, 300_000, 1_000_000):
-            while total < size:
-                say(f'filling: {total:,} of {size:,} sessions')
-                more = min(size - total, 20_000)
-                keys += fill(server.path, more, 5)
-                total += more
-            spread = keys[:: max(1, total // 20_000)]
-            rows = []
-            for number in range(args.rounds):
-                say(f'{total:,} sessions: round {number + 1} of {args.rounds}')
-                rows.append([server.measure(kind, spread, args.seconds) for kind in ('get', 'post', 'first')])
-            get, post, first = (median(column) for column in zip(*rows))
-            megabytes = server.path.stat().st_size / 1e6
-            say('')
-            print(f'\r{total:10,}{total * 5:11,}{megabytes:9,.0f}{get[0]:9,.0f}{get[2]:8.1f}', end='')
-            print(f'{post[0]:8,.0f}{post[2]:8.1f}{first[0]:8,.0f}', flush=True)
-
-
-def settings(args):
-    """Print the app's speed with other numbers of workers and threads, and of readers while others flood the login."""
-    print(
-        f'{"workers":>8}{"threads":>8}{"GET /":>9}{"POST":>8}{"p99 ms":>8}{"GET in flood":>14}{"p99 ms":>8}{"errors":>8}'
-    )
+def settings(data, args):
+    """Measure the app with other numbers of workers and threads, and what readers feel of a flood of logins."""
+    data.grow(SAMPLE, 10)
+    rows = [('workers', 'threads', 'GET /s', 'POST /s', 'p99 ms POST', 'in a flood: GET /s', 'p99 ms', 'errors')]
     for workers in (1, 2, 4):
         for threads in (1, 2, 4):
-            rows = []
-            for _ in range(args.rounds):
-                say(f'{workers} workers, {threads} threads each')
-                with running(app_command(workers, threads)) as (server, keys):
-                    get, post = (server.measure(kind, keys, args.seconds) for kind in ('get', 'post'))
-                    attack = server.wrk('flood', keys, args.seconds + 1)
-                    time.sleep(0.5)
-                    reader = result(server.wrk('get', keys, args.seconds, connections=4))
-                    rows.append((get[0], post[0], post[2], reader[0], reader[2], reader[3] + result(attack)[3]))
-            get, post, p99, flooded, flooded99, errors = median(rows)
-            say('')
-            print(
-                f'\r{workers:8}{threads:8}{get:9,.0f}{post:8,.0f}{p99:8.1f}{flooded:14,.0f}{flooded99:8.1f}{errors:8.0f}'
-            )
+            progress(f'{workers} workers, {threads} threads each')
+            with Server('app', data.copy(), workers, threads) as server:
+                get = server.measure('get', data, args.seconds)
+                post = server.measure('post', data, args.seconds)
+                flood = server.wrk('flood', data.names, args.seconds + 1, threads=1)
+                time.sleep(0.5)
+                during = server.measure('get', data, args.seconds)
+                errors = get[3] + post[3] + during[3] + result(flood)[4]
+            numbers = f'{get[0]:,.0f}', f'{post[0]:,.0f}', f'{post[2]:.1f}', f'{during[0]:,.0f}', f'{during[2]:.1f}'
+            rows.append((str(workers), str(threads), *numbers, f'{errors:.0f}'))
+    table(*rows)
 
 
 def main():
-    parser = argparse.ArgumentParser(description='Measure the app with wrk.')
-    parser.add_argument('--grow', action='store_true', help='up to 1,000,000 sessions and 5,000,000 likes')
-    parser.add_argument('--settings', action='store_true', help='with 1, 2 and 4 workers and threads')
-    parser.add_argument('--rounds', type=int, default=3, help='default: %(default)s')
-    parser.add_argument('--seconds', type=int, default=3, help='of each measurement; default: %(default)s')
-    parser.add_argument('--workers', type=int, default=2, help='default: %(default)s')
+    """Run one of the three."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--rounds', type=int, default=3, metavar='N')
+    parser.add_argument('--seconds', type=int, default=3, metavar='S', help='of each measurement')
+    parser.add_argument('--workers', type=int, default=2, metavar='N')
+    parser.add_argument('--grow', action='store_true', help=grow.__doc__)
+    parser.add_argument('--steps', type=int, default=4, metavar='N', help='of --grow; the fourth has 5,000,000 likes')
+    parser.add_argument('--settings', action='store_true', help=settings.__doc__)
     args = parser.parse_args()
     if not shutil.which('wrk'):
-        sys.exit('bench.py: wrk is missing; Debian, Ubuntu and Homebrew have it as a package')
-    (grow if args.grow else settings if args.settings else compare)(args)
+        sys.exit('bench.py: wrk is missing (Debian: apt install wrk)')
+    with tempfile.TemporaryDirectory() as folder:
+        data = Database(Path(folder))
+        (grow if args.grow else settings if args.settings else compare)(data, args)
 
 
 if __name__ == '__main__':

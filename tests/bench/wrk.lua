@@ -1,29 +1,39 @@
--- What wrk sends: arguments are the kind of request and a file of session keys, a line each.
-local count = 0
+-- The requests that wrk sends: get, first (visit), post, login, or flood (logins with names that nobody has).
+-- wrk -s wrk.lua URL -- MODE FILE, where FILE has a session key per line (for login: a username).
+
+local threads = 0
 
 function setup(thread)
-  thread:set('thread', count)
-  count = count + 1
+  thread:set('id', threads)
+  threads = threads + 1
 end
 
 function init(args)
-  kind, keys, number = args[1], {}, thread * 1000
-  for key in io.lines(args[2]) do keys[#keys + 1] = key end
+  mode, lines, n = args[1], {}, 0
+  for line in io.lines(args[2]) do lines[#lines + 1] = line end
+  start = id * math.floor(#lines / 2)
   run = os.time()
-  form = {['Content-Type'] = 'application/x-www-form-urlencoded'}
 end
 
+local FORM = 'application/x-www-form-urlencoded'
+
 function request()
-  number = number + 1
-  if kind == 'first' then return wrk.format('GET', '/') end
-  if kind == 'login' then
-    return wrk.format('POST', '/login', form, 'username=user' .. number % 100 .. '&password=correct+horse')
+  n = n + 1
+  local line = lines[(start + n) % #lines + 1]
+  if mode == 'get' then
+    return wrk.format('GET', '/', {Cookie = 'likes_session=' .. line})
+  elseif mode == 'first' then
+    return wrk.format('GET', '/')
+  elseif mode == 'post' then
+    local headers = {Cookie = 'likes_session=' .. line, ['Content-Type'] = FORM}
+    return wrk.format('POST', '/likes', headers, 'likes=thing+' .. run .. '+' .. id .. '+' .. n)
   end
-  if kind == 'flood' then
-    return wrk.format('POST', '/login', form, 'username=nobody' .. thread .. '-' .. run .. '-' .. number .. '&password=wrong')
-  end
-  local cookie = 'likes_session=' .. keys[number % #keys + 1]
-  if kind == 'get' then return wrk.format('GET', '/', {Cookie = cookie}) end
-  local headers = {Cookie = cookie, ['Content-Type'] = form['Content-Type']}
-  return wrk.format('POST', '/likes', headers, 'likes=thing+' .. thread .. '-' .. run .. '-' .. number)
+  local name = mode == 'login' and line or 'nobody-' .. run .. '-' .. id .. '-' .. n
+  return wrk.format('POST', '/login', {['Content-Type'] = FORM}, 'username=' .. name .. '&password=correct+horse')
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  print('result', summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout)
 end
