@@ -201,8 +201,8 @@ def like(db):
 @app.post('/forget')
 def forget_me(db):
     """Process the Forget Me button (the chapter's first exercise)."""
-    log.info('forget: %r', get_user(db))
     forget(db)
+    log.info('forget: %r', get_user(db))
     return redirect()
 
 
@@ -234,8 +234,8 @@ def login(db):
 @app.post('/logout')
 def logout(db):
     """Process the Log out button."""
-    log.info('logout: %r', get_user(db))
     log_out(db)
+    log.info('logout: %r', get_user(db))
     return redirect()
 
 

@@ -52,9 +52,9 @@ def _send_cookie(key, max_age):
 
 
 def _current(db):
-    """Return (key, username, expires) of the session that the request's cookie stands for, or three times None.
+    """Return (key, username, expires) of the session that came with the request, or three times None.
 
-    Looked up once a request, for several ask.
+    Looked up once a request, for several ask; a session that the request ends is remembered to its end.
     """
     environ = request.environ
     if 'likes.session' not in environ:
