@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from webtest import TestApp
 
 import app
@@ -19,6 +20,8 @@ import sessions
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
+
+settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
 
 
 @pytest.fixture
@@ -69,7 +72,8 @@ class Browser(TestApp):
     """A browser without a window: keeps its cookie, and uses the forms of the pages."""
 
     def __init__(self):
-        super().__init__(app.app)
+        # A name with a dot: WebTest would keep a cookie that a test sets beside the site's own otherwise.
+        super().__init__(app.app, extra_environ={'HTTP_HOST': 'likes.example'})
 
     @property
     def key(self):
@@ -78,7 +82,9 @@ class Browser(TestApp):
 
     @key.setter
     def key(self, key):
-        self.set_cookie(sessions.COOKIE_NAME, key)
+        self.set_cookie(sessions.COOKIE_NAME, '')
+        for cookie in self.cookiejar:
+            cookie.value = key  # set_cookie would put quotes around it
 
     @property
     def likes(self):

@@ -391,10 +391,10 @@ def test_a_form_counts_only_if_it_comes_from_our_own_page(browser, db, site, ori
         assert 'Set-Cookie' not in answer.headers
 
 
-@pytest.mark.parametrize(('site', 'origin', 'passes'), RULE.values(), ids=RULE)
 @pytest.mark.parametrize('method', ['GET', 'HEAD'])
-def test_a_link_may_come_from_anywhere(browser, method, site, origin, passes):
-    assert browser.request('/', method=method, headers=origin_headers(site, origin)).status_code == 200
+def test_a_link_may_come_from_anywhere(browser, method):
+    for site, origin, _ in RULE.values():
+        assert browser.request('/', method=method, headers=origin_headers(site, origin)).status_code == 200
 
 
 UNSAFE = [
@@ -536,16 +536,13 @@ def test_every_answer_tells_the_browser_to_be_careful(ask, name):
     assert not [header for header in headers if header.lower().startswith('access-control-')]
 
 
-@pytest.mark.parametrize('scheme', [*HTTPS.values(), {}], ids=[*HTTPS, 'not at all'])
 @pytest.mark.parametrize('name', ANSWERS)
-def test_every_answer_by_https_says_that_https_is_to_stay(ask, name, scheme):
+def test_every_answer_by_https_says_that_https_is_to_stay(ask, name):
     """ASVS 3.4.1, but for subdomains, which may be somebody else's."""
-    found = ask(name, scheme).headers.getall('Strict-Transport-Security')
-    if scheme:
-        (header,) = found
+    for scheme in HTTPS.values():
+        (header,) = ask(name, scheme).headers.getall('Strict-Transport-Security')
         assert int(re.match(r'max-age=(\d+)', header)[1]) >= 365 * 24 * 60 * 60
-    else:
-        assert not found
+    assert 'Strict-Transport-Security' not in ask(name).headers
 
 
 @pytest.mark.parametrize('value', ['http', 'HTTPS?', 'xhttps', ''])
