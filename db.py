@@ -77,46 +77,13 @@ def is_locked(error):
     return str(error) == 'database is locked'
 
 
-class COMP249Db(sqlite3.Connection):
-    """A connection to the database at `path` (None: default_path(); ':memory:': a new one that ends with it).
-
-    A missing file is made, with its tables. A statement commits by itself unless it stands in a `with writing(db):`.
-    Raises DatabaseError for a file that is no database of this app, OperationalError for one that cannot be opened.
-    """
+class WaitingCursor(sqlite3.Cursor):
+    """A cursor that waits for a locked database more evenly than SQLite does."""
 
     _queue = threading.Lock()  # of the threads of this process that wait for another writer
 
-    def __init__(self, path=None):
-        path = str(path or default_path())
-        if path != ':memory:':
-            try:
-                # SQLite itself would let everybody read a new file, and it holds session keys. One that is there is not
-                # opened here: to close it would drop the locks that other connections of this process have on it.
-                os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            except FileExistsError:
-                if not os.access(path, os.W_OK):
-                    # SQLite would open it for reading, and the connection could not write when the file can be again.
-                    raise OperationalError('the file is read-only') from None
-            except OSError as error:
-                raise OperationalError(error.strerror) from None
-        # isolation_level=None: the module's own transactions begin late and as reads, see writing().
-        # timeout=0: execute() waits for a lock more evenly than SQLite does.
-        super().__init__(path, timeout=0, isolation_level=None)
-        try:
-            ours = self._is_ours()  # asked before anything is changed: another program's file stays as it is
-            self.execute('PRAGMA journal_mode = WAL')  # readers do not wait for the writer
-            self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
-            self.execute('PRAGMA foreign_keys = ON')
-            if not ours:
-                with writing(self):
-                    if not self._is_ours():  # still so: another worker may have come first
-                        _create_table(self)
-        except BaseException:
-            self.close()
-            raise
-
     def execute(self, *args):
-        """Execute a statement as sqlite3.Connection.execute does, waiting up to LOCK_TIMEOUT for a locked database.
+        """Execute a statement, waiting up to LOCK_TIMEOUT for a locked database.
 
         One thread of the process asks again and again, the others queue behind it: under load a write takes a few
         milliseconds, where SQLite's own waiting makes one of a hundred take some hundreds.
@@ -139,6 +106,53 @@ class COMP249Db(sqlite3.Connection):
                         raise
         finally:
             self._queue.release()
+
+
+class COMP249Db(sqlite3.Connection):
+    """A connection to the database at `path` (None: default_path(); ':memory:': a new one that ends with it).
+
+    A missing file is made, with its tables. A statement commits by itself unless it stands in a `with writing(db):`.
+    Raises DatabaseError for a file that is no database of this app, OperationalError for one that cannot be opened.
+    """
+
+    def __init__(self, path=None):
+        path = str(path or default_path())
+        if path != ':memory:':
+            try:
+                # SQLite itself would let everybody read a new file, and it holds session keys. One that is there is not
+                # opened here: to close it would drop the locks that other connections of this process have on it.
+                os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                if not os.access(path, os.W_OK):
+                    # SQLite would open it for reading, and the connection could not write when the file can be again.
+                    raise OperationalError('the file is read-only') from None
+            except OSError as error:
+                raise OperationalError(error.strerror) from None
+        # isolation_level=None: the module's own transactions begin late and as reads, see writing().
+        # timeout=0: WaitingCursor waits in SQLite's place.
+        super().__init__(path, timeout=0, isolation_level=None)
+        try:
+            ours = self._is_ours()  # asked before anything is changed: another program's file stays as it is
+            self.execute('PRAGMA journal_mode = WAL')  # readers do not wait for the writer
+            self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
+            self.execute('PRAGMA foreign_keys = ON')
+            if not ours:
+                if path != ':memory:':
+                    os.chmod(path, 0o600)  # an empty file that was there
+                with writing(self):
+                    if not self._is_ours():  # still so: another worker may have come first
+                        _create_table(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def cursor(self, factory=WaitingCursor):
+        """Return a cursor that waits for a locked database."""
+        return super().cursor(factory)
+
+    def execute(self, *args):
+        """Execute a statement and return its cursor."""
+        return self.cursor().execute(*args)
 
     def _is_ours(self):
         """Return True for a database of this app, False for an empty one; raise DatabaseError for any other."""
@@ -334,7 +348,9 @@ def require_user(db, username):
 def add_user(db, username, password):
     """Store a new user. Raises ValueError for a name or password that cannot be, or a name that is taken."""
     if not (username.isprintable() and username == username.strip() and 0 < len(username) <= MAX_USERNAME):
-        raise ValueError(f'a username is 1 to {MAX_USERNAME} printable characters, without space at its ends')
+        raise ValueError(
+            f'a username is 1 to {MAX_USERNAME} printable characters, and neither begins nor ends with a space'
+        )
     try:
         db.execute('INSERT INTO users (username, password) VALUES (?, ?)', (username, hash_password(password)))
     except sqlite3.IntegrityError:
@@ -352,16 +368,14 @@ def set_password(db, username, password):
 
 def delete_user(db, username):
     """Remove the user, with the user's sessions and likes. Raises LookupError."""
-    with writing(db):
-        require_user(db, username)
-        db.execute('DELETE FROM users WHERE username = ?', (username,))
+    require_user(db, username)
+    db.execute('DELETE FROM users WHERE username = ?', (username,))
 
 
 def end_sessions(db, username):
     """End all sessions of the user. Raises LookupError."""
-    with writing(db):
-        require_user(db, username)
-        db.execute('DELETE FROM sessions WHERE username = ?', (username,))
+    require_user(db, username)
+    db.execute('DELETE FROM sessions WHERE username = ?', (username,))
 
 
 def show(db):
@@ -377,7 +391,10 @@ def show(db):
         ('failed_logins', "SELECT username, datetime(at, 'unixepoch', 'localtime') AS at FROM failed_logins"),
     ):
         cursor = db.execute(query)
-        rows = [[name for name, *_ in cursor.description], *([value or '-' for value in row] for row in cursor)]
+        rows = [[name for name, *_ in cursor.description]]
+        # Names in failed_logins come from anybody: what is not printable could play tricks on the terminal.
+        for row in cursor:
+            rows.append(['-' if text is None else text if text.isprintable() else ascii(text) for text in row])
         widths = [max(map(len, column)) for column in zip(*rows)]
         print(f'{table}: {len(rows) - 1}')
         for row in rows:

@@ -54,7 +54,7 @@ def _send_cookie(key, max_age):
 def _current(db):
     """Return (key, username, expires) of the session that came with the request, or three times None.
 
-    Looked up once a request, for several ask; a session that the request ends is remembered to its end.
+    Looked up once, since several functions ask; a session that ends within the request is still known after it.
     """
     environ = request.environ
     if 'likes.session' not in environ:

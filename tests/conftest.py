@@ -75,6 +75,10 @@ class Browser(TestApp):
         # A name with a dot: WebTest would keep a cookie that a test sets beside the site's own otherwise.
         super().__init__(app.app, extra_environ={'HTTP_HOST': 'likes.example'})
 
+    def request(self, url_or_req, environ=None, **options):
+        """Send any request; WebTest's own leaves extra_environ out."""
+        return super().request(url_or_req, environ={**self.extra_environ, **(environ or {})}, **options)
+
     @property
     def key(self):
         """The session key in the cookie, None if there is no cookie."""

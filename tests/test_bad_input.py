@@ -163,6 +163,11 @@ REFUSED = {
     'a form that does not say its length': (post('likes=tea', Transfer_Encoding='chunked'), 411, 'how long it is'),
     'a body over 100 KB': (post(BIG), 413, TOO_BIG),
     'a multipart body over 100 KB': (post(part(BIG), MULTIPART), 413, TOO_BIG),
+    'a multipart body in a charset that takes seconds to read': (
+        post(part(b'9' * 95_000, in_charset('punycode')), MULTIPART),
+        413,
+        TOO_BIG,
+    ),
     'a login over 100 KB': (post(BIG, path='/login'), 413, TOO_BIG),
     'a multipart login over 100 KB': (post(part(BIG), MULTIPART, '/login'), 413, TOO_BIG),
     'a body that says it has an exabyte': (post('likes=tea', Content_Length=f'{10**18}'), 413, TOO_BIG),

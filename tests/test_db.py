@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -126,6 +127,16 @@ def test_a_failure_in_a_transaction_leaves_all_as_it_was(db, key):
     assert database.get_likes(db, key) == ['tea']
 
 
+def test_a_cursor_waits_for_a_locked_database_too(db, path):
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute('BEGIN IMMEDIATE')
+    release = threading.Timer(0.1, lambda: other.execute('COMMIT'))
+    release.start()
+    db.cursor().execute('INSERT INTO sessions VALUES (?, NULL, ?)', ('k', FOREVER))
+    release.join()
+    other.close()
+
+
 def test_a_transaction_holds_off_other_writers_from_its_begin(db, path, monkeypatch):
     """One that took the lock later would be refused at once if another wrote in between, whatever the timeout is."""
     monkeypatch.setattr(database, 'LOCK_TIMEOUT', 0.05)
@@ -196,6 +207,13 @@ def test_reset_asks_first(path, browser, answer, likes):
     browser.like('tea')
     admin(path, 'reset', given=answer)
     assert browser.likes == likes
+
+
+def test_show_plays_no_tricks_on_the_terminal(path, browser):
+    browser.log_in('\x1b]0;owned\x07\n    root')
+    output = admin(path, 'show')[1]
+    assert '\x1b' not in output
+    assert r'\x1b]0;owned\x07\n    root' in output
 
 
 def test_show_prints_the_tables_but_no_secret(path, browser, user, db):

@@ -227,15 +227,18 @@ def test_debug_reloads_changed_code_and_ctrl_c_ends_it(tmp_path, monkeypatch):
         assert 'Welcome Home!' in visitor.visit().text
         code = folder / 'app.py'
         code.write_text(code.read_text().replace('Welcome Home!', 'Welcome Back!'))
+        old = processes(server, worker=True)
 
-        def is_reloaded():
+        def has_ended():
+            os.utime(code)  # the change may have come before the server first looked
+            return not old & processes(server, worker=True)
+
+        def is_back():
             with contextlib.suppress(OSError):
-                text = visitor.visit().text
-                if 'Welcome Home!' in text:
-                    os.utime(code)  # it may have been changed before the server first looked at it
-                return 'Welcome Back!' in text
+                return 'Welcome Back!' in visitor.visit().text
 
-        until(is_reloaded)
+        until(has_ended)
+        until(is_back)
         os.killpg(server.process.pid, signal.SIGINT)
         assert server.process.wait(10) == 0
         until(lambda: not processes(server))
