@@ -21,7 +21,7 @@ from argon2.exceptions import VerifyMismatchError
 APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; tells our files from other programs' (SQLite, PRAGMA application_id)
 SCHEMA_VERSION = 1
 LOCK_TIMEOUT = 5  # seconds to wait for another writer,
-LOCK_POLL = 0.0001  # asking this often
+LOCK_POLL = 0.00001  # asking this often, or as often as the system's timer lets it
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
@@ -260,13 +260,12 @@ def find_session(db, key, now):
 
 
 def extend_session(db, key, expires):
-    """Set the end of an anonymous session that has no likes yet. Returns whether it was one."""
-    cursor = db.execute(
+    """Set the end of the session if it is anonymous and has no likes yet."""
+    db.execute(
         """UPDATE sessions SET expires = ? WHERE key = ? AND username IS NULL
            AND NOT EXISTS (SELECT 1 FROM likes WHERE likes.key = sessions.key)""",
         (expires, key),
     )
-    return cursor.rowcount == 1
 
 
 def end_session(db, key):

@@ -82,7 +82,8 @@ def new_session(db):
     key, now = str(uuid.uuid4()), clock()
     database.remove_expired_sessions(db, now)
     database.add_session(db, key, None, now + UNUSED_LIFETIME)
-    _send_cookie(key, UNUSED_LIFETIME)
+    # The cookie may outlive its session, which the server ends, but never a session that is kept.
+    _send_cookie(key, UNUSED_LIFETIME + ANONYMOUS_LIFETIME)
     request.environ['likes.session'] = key, None, now + UNUSED_LIFETIME
     return key
 
@@ -91,9 +92,8 @@ def keep_session(db):
     """Give the visitor's session its full lifetime if it is anonymous and about to get its first like."""
     key, username, expires = _current(db)
     now = clock()
-    may_be_unused = username is None and expires <= now + UNUSED_LIFETIME
-    if may_be_unused and database.extend_session(db, key, now + ANONYMOUS_LIFETIME):
-        _send_cookie(key, ANONYMOUS_LIFETIME)
+    if username is None and expires <= now + UNUSED_LIFETIME:
+        database.extend_session(db, key, now + ANONYMOUS_LIFETIME)
 
 
 def log_in(db, username, password):
