@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from sqlite3 import DatabaseError, OperationalError
 
@@ -22,6 +23,7 @@ APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; tells our files from other progr
 SCHEMA_VERSION = 1
 LOCK_TIMEOUT = 5  # seconds to wait for another writer,
 LOCK_POLL = 0.00001  # asking this often, or as often as the system's timer lets it
+CHECKPOINT_INTERVAL = 500  # rows that a connection changes, then it empties the write-ahead log
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
@@ -80,30 +82,33 @@ def is_locked(error):
 class WaitingCursor(sqlite3.Cursor):
     """A cursor that waits for a locked database more evenly than SQLite does."""
 
-    _queue = threading.Lock()  # of the threads of this process that wait for another writer
+    _queue = threading.Lock()  # of the threads of this process that want to write
 
-    def execute(self, *args):
+    def execute(self, statement, *args):
         """Execute a statement, waiting up to LOCK_TIMEOUT for a locked database.
 
         One thread of the process asks again and again, the others queue behind it: under load a write takes a few
         milliseconds, where SQLite's own waiting makes one of a hundred take some hundreds.
         """
-        try:
-            return super().execute(*args)
-        except OperationalError as error:
-            if not is_locked(error):
-                raise
+        if statement.startswith(('SELECT', 'PRAGMA')) or self.connection.in_transaction:  # hardly ever has to wait
+            try:
+                return super().execute(statement, *args)
+            except OperationalError as error:
+                if not is_locked(error):
+                    raise
+        elif self.connection.total_changes >= self.connection.checkpoint_due:
+            self.connection.checkpoint()
         deadline = time.monotonic() + LOCK_TIMEOUT
         if not self._queue.acquire(timeout=LOCK_TIMEOUT):
             raise OperationalError('database is locked')
         try:
             while True:
-                time.sleep(LOCK_POLL)
                 try:
-                    return super().execute(*args)
+                    return super().execute(statement, *args)
                 except OperationalError as error:
                     if not is_locked(error) or time.monotonic() > deadline:
                         raise
+                time.sleep(LOCK_POLL)
         finally:
             self._queue.release()
 
@@ -131,17 +136,22 @@ class COMP249Db(sqlite3.Connection):
         # isolation_level=None: the module's own transactions begin late and as reads, see writing().
         # timeout=0: WaitingCursor waits in SQLite's place.
         super().__init__(path, timeout=0, isolation_level=None)
+        self.checkpoint_due = CHECKPOINT_INTERVAL
         try:
             ours = self._is_ours()  # asked before anything is changed: another program's file stays as it is
+            if not ours and path != ':memory:':
+                os.chmod(path, 0o600)  # an empty file that was there
             self.execute('PRAGMA journal_mode = WAL')  # readers do not wait for the writer
+            self.execute('PRAGMA wal_autocheckpoint = 20000')  # 80 MB, if no connection lives to its own checkpoint
             self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
             self.execute('PRAGMA foreign_keys = ON')
             if not ours:
-                if path != ':memory:':
-                    os.chmod(path, 0o600)  # an empty file that was there
                 with writing(self):
                     if not self._is_ours():  # still so: another worker may have come first
                         _create_table(self)
+        except OSError as error:  # the empty file belongs to somebody else
+            self.close()
+            raise OperationalError(error.strerror) from None
         except BaseException:
             self.close()
             raise
@@ -153,6 +163,19 @@ class COMP249Db(sqlite3.Connection):
     def execute(self, *args):
         """Execute a statement and return its cursor."""
         return self.cursor().execute(*args)
+
+    def checkpoint(self):
+        """Move what the write-ahead log holds into the database file, so that the next writer starts the log anew.
+
+        SQLite does so by itself when the log has a certain size, but lets others add to it meanwhile. Under load it is
+        then never done, and tries again with every commit, each time with two syncs more. Here other writers wait.
+        """
+        self.checkpoint_due = self.total_changes + CHECKPOINT_INTERVAL
+        with suppress(OperationalError):  # the disk may be full: nothing is lost, the log goes on
+            for _ in range(20):  # others are in the way: they are done in a moment, or else it is the next one's turn
+                busy, _, _ = super().cursor().execute('PRAGMA wal_checkpoint(FULL)').fetchone()
+                if not busy:
+                    break
 
     def _is_ours(self):
         """Return True for a database of this app, False for an empty one; raise DatabaseError for any other."""

@@ -147,6 +147,32 @@ def test_a_transaction_holds_off_other_writers_from_its_begin(db, path, monkeypa
     other.close()
 
 
+def test_the_write_ahead_log_is_emptied_in_time_beside_other_connections(path, monkeypatch):
+    monkeypatch.setattr(database, 'CHECKPOINT_INTERVAL', 10)
+    db, other = database.COMP249Db(path), database.COMP249Db(path)
+    for number in range(200):
+        database.add_session(db, f'a{number}', None, FOREVER)
+        with database.writing(other):
+            database.add_session(other, f'b{number}', None, FOREVER)
+    # Each of the 400 writes at least one page of 4 KB into the log, which never gets smaller.
+    assert path.with_name(path.name + '-wal').stat().st_size < 400_000
+    other.close()
+    db.close()
+
+
+def test_a_reader_that_does_not_end_keeps_the_log_but_stops_no_writer(db, path, monkeypatch):
+    reader = database.COMP249Db(path)
+    reader.execute('BEGIN')
+    database.find_session(reader, 'k', 0)
+    db.checkpoint_due = 0
+    database.add_session(db, 'k', None, FOREVER)
+    assert database.find_session(db, 'k', 0)
+    assert database.find_session(reader, 'k', 0) is None
+    reader.execute('COMMIT')
+    assert database.find_session(reader, 'k', 0)
+    reader.close()
+
+
 def test_what_was_answered_is_on_the_disk(db):
     assert db.execute('PRAGMA journal_mode').fetchone() == ('wal',)
     assert db.execute('PRAGMA synchronous').fetchone() == (2,)  # FULL

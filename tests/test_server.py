@@ -499,13 +499,18 @@ def test_a_full_disk_stops_writes_until_there_is_room(serve, path):
         assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 
 
-def obey_file_modes():
-    """Give up root's right to write to read-only files (Linux, CAP_DAC_OVERRIDE); for another user there is none."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+@pytest.fixture
+def obey_file_modes(monkeypatch):
+    """Take from the server root's rights on files (Linux, CAP_DAC_OVERRIDE and CAP_FOWNER); other users have none."""
+
+    def give_up():
+        for capability in (1, 3):
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+    monkeypatch.setattr(subprocess, 'Popen', functools.partial(subprocess.Popen, preexec_fn=give_up))
 
 
-def test_a_read_only_file_is_no_end(serve, path, monkeypatch):
-    monkeypatch.setattr(subprocess, 'Popen', functools.partial(subprocess.Popen, preexec_fn=obey_file_modes))
+def test_a_read_only_file_is_no_end(serve, path, obey_file_modes):
     server = serve()
     visitor = Visitor(server)
     visitor.like('tea')
@@ -521,6 +526,15 @@ def test_a_read_only_file_is_no_end(serve, path, monkeypatch):
     for number in range(10):
         assert visitor.like(f'thing {number}').status == 303
     assert len(visitor.likes) == 11
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid') or os.geteuid() != 0, reason='only root can give a file away')
+def test_an_empty_file_of_somebody_else_is_refused(path, obey_file_modes):
+    path.touch()
+    path.chmod(0o666)
+    os.chown(path, 1, 1)
+    assert_refused(run(path), str(path))
+    assert path.read_bytes() == b''
 
 
 # Crowds

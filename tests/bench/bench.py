@@ -40,37 +40,35 @@ PASSWORD = 'correct horse'  # as in wrk.lua
 
 
 class Database:
-    """A database with users, and a file of names and of session keys for wrk."""
+    """A database with users and anonymous sessions with so many likes each; files of names and session keys for wrk."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, sessions=SAMPLE, likes=10):
+        folder.mkdir(exist_ok=True)
         self.path, self.keys, self.names = folder / 'likes.db', folder / 'keys', folder / 'names'
-        self.sessions = []
         names = [f'user{number}' for number in range(USERS)]
+        keys = [str(uuid.uuid4()) for _ in range(sessions)]
+        expires = time.time() + 30 * 24 * 60 * 60
         with contextlib.closing(database.COMP249Db(self.path)) as db:
             for name in names:
                 database.add_user(db, name, PASSWORD)
-        self.names.write_text('\n'.join(names))
-
-    def grow(self, sessions, likes):
-        """Add anonymous sessions, until there are so many, with so many likes each."""
-        expires = time.time() + 30 * 24 * 60 * 60
-        with contextlib.closing(database.COMP249Db(self.path)) as db:
-            while len(self.sessions) < sessions:
-                progress(f'filling the database: {len(self.sessions):,} of {sessions:,} sessions')
+            for start in range(0, sessions, 10_000):
+                progress(f'filling the database: {start:,} of {sessions:,} sessions')
                 with database.writing(db):
-                    for _ in range(min(10_000, sessions - len(self.sessions))):
-                        key = str(uuid.uuid4())
-                        self.sessions.append(key)
+                    for key in keys[start : start + 10_000]:
                         database.add_session(db, key, None, expires)
                         for number in range(likes):
                             database.store_like(db, key, f'thing number {number} that I like')
-        self.keys.write_text('\n'.join(self.sessions[:: max(1, sessions // SAMPLE)]))
+        self.names.write_text('\n'.join(names))
+        self.sample = keys[:: max(1, sessions // SAMPLE)]
+        self.keys.write_text('\n'.join(self.sample))
 
     def copy(self):
         """Put a copy beside it and return its path."""
         for end in ('-wal', '-shm'):
             self.path.with_name(f'copy.db{end}').unlink(missing_ok=True)
-        return shutil.copy(self.path, self.path.with_name('copy.db'))
+        copy = shutil.copy(self.path, self.path.with_name('copy.db'))
+        os.sync()  # now, not while the server is measured
+        return copy
 
 
 class Server:
@@ -170,15 +168,15 @@ def table(*rows):
         print(first.ljust(widths[0]), *(text.rjust(width) for text, width in zip(others, widths[1:])), sep='  ')
 
 
-def compare(data, args):
+def compare(folder, args):
     """Measure app and limit in turns."""
-    data.grow(SAMPLE, 10)
+    data = Database(folder)
     found = {}
     for turn in range(args.rounds):
         pages = set()
         for module in ('app', 'limit'):
             with Server(module, data.copy(), args.workers) as server:
-                pages.add(server.page(data.sessions[0]))
+                pages.add(server.page(data.sample[0]))
                 for mode in MODES:
                     progress(f'round {turn + 1} of {args.rounds}: {module}, {MODES[mode]}')
                     found.setdefault((module, mode), []).append(server.measure(mode, data, args.seconds))
@@ -200,42 +198,34 @@ def compare(data, args):
         print(f'{module}: first answer {start:.2f} s after its start, {memory:.0f} MB with {args.workers} workers')
 
 
-def grow(data, args):
+def grow(folder, args):
     """Measure the app with more and more stored."""
-    rows = [('sessions', 'likes', 'GET /s', 'of first', 'POST /s', 'of first', 'p99 ms GET, POST', 'errors', 'MB')]
-    first = None
+    steps = {}
     for sessions in (1000, 10_000, 100_000, 1_000_000)[: args.steps]:
-        data.grow(sessions, 5)
-        runs = []
-        for turn in range(args.rounds):
-            progress(f'{sessions:,} sessions: round {turn + 1} of {args.rounds}')
+        steps[sessions] = Database(folder / str(sessions), sessions, 5)
+    found = {}
+    for turn in range(args.rounds):
+        for sessions, data in steps.items():
+            progress(f'round {turn + 1} of {args.rounds}: {sessions:,} sessions')
             with Server('app', data.copy(), args.workers) as server:
-                server.measure('get', data, 1)  # the new copy comes into memory
-                runs.append([server.measure(mode, data, args.seconds) for mode in ('get', 'post')])
-        (get, _, get99, _), (post, _, post99, _) = (
-            [statistics.median(column) for column in zip(*mode)] for mode in zip(*runs)
-        )
-        first = first or (get, post)
-        ratios = f'{get / first[0]:.2f}', f'{post / first[1]:.2f}'
-        errors = sum(mode[3] for run in runs for mode in run)
-        size = os.path.getsize(data.path) / 1e6
-        rates = f'{get:,.0f}', ratios[0], f'{post:,.0f}', ratios[1]
-        rows.append(
-            (
-                f'{sessions:,}',
-                f'{5 * sessions:,}',
-                *rates,
-                f'{get99:.1f}, {post99:.1f}',
-                f'{errors:.0f}',
-                f'{size:,.0f}',
-            )
-        )
+                for mode in ('get', 'post'):
+                    server.measure(mode, data, 1)  # the copy comes into memory, the write-ahead log to its size
+                    found.setdefault((sessions, mode), []).append(server.measure(mode, data, args.seconds))
+    median = {what: [statistics.median(column) for column in zip(*runs)] for what, runs in found.items()}
+    rows = [('sessions', 'likes', 'MB', 'GET /s', 'of first', 'p99 ms', 'POST /s', 'of first', 'p99 ms', 'errors')]
+    for sessions, data in steps.items():
+        row = [f'{sessions:,}', f'{5 * sessions:,}', f'{os.path.getsize(data.path) / 1e6:,.0f}']
+        for mode in ('get', 'post'):
+            rate, _, p99, _ = median[sessions, mode]
+            row += f'{rate:,.0f}', f'{rate / median[1000, mode][0]:.2f}', f'{p99:.1f}'
+        errors = sum(run[3] for mode in ('get', 'post') for run in found[sessions, mode])
+        rows.append((*row, f'{errors:.0f}'))
     table(*rows)
 
 
-def settings(data, args):
+def settings(folder, args):
     """Measure the app with other numbers of workers and threads, and what readers feel of a flood of logins."""
-    data.grow(SAMPLE, 10)
+    data = Database(folder)
     rows = [('workers', 'threads', 'GET /s', 'POST /s', 'p99 ms POST', 'in a flood: GET /s', 'p99 ms', 'errors')]
     for workers in (1, 2, 4):
         for threads in (1, 2, 4):
@@ -265,8 +255,7 @@ def main():
     if not shutil.which('wrk'):
         sys.exit('bench.py: wrk is missing (Debian: apt install wrk)')
     with tempfile.TemporaryDirectory() as folder:
-        data = Database(Path(folder))
-        (grow if args.grow else settings if args.settings else compare)(data, args)
+        (grow if args.grow else settings if args.settings else compare)(Path(folder), args)
 
 
 if __name__ == '__main__':
