@@ -8,6 +8,7 @@ one machine to another.
 import argparse
 import contextlib
 import http.client
+import itertools
 import os
 import shutil
 import socket
@@ -226,19 +227,24 @@ def grow(folder, args):
 def settings(folder, args):
     """Measure the app with other numbers of workers and threads, and what readers feel of a flood of logins."""
     data = Database(folder)
-    rows = [('workers', 'threads', 'GET /s', 'POST /s', 'p99 ms POST', 'in a flood: GET /s', 'p99 ms', 'errors')]
-    for workers in (1, 2, 4):
-        for threads in (1, 2, 4):
-            progress(f'{workers} workers, {threads} threads each')
-            with Server('app', data.copy(), workers, threads) as server:
-                get = server.measure('get', data, args.seconds)
-                post = server.measure('post', data, args.seconds)
+    found = {}
+    for turn in range(args.rounds):
+        for setting in itertools.product((1, 2, 4), repeat=2):
+            progress(f'round {turn + 1} of {args.rounds}: {setting[0]} workers, {setting[1]} threads each')
+            with Server('app', data.copy(), *setting) as server:
+                get, _, _, errors = server.measure('get', data, args.seconds)
+                post, _, post99, post_errors = server.measure('post', data, args.seconds)
                 flood = server.wrk('flood', data.names, args.seconds + 1, threads=1)
                 time.sleep(0.5)
-                during = server.measure('get', data, args.seconds)
-                errors = get[3] + post[3] + during[3] + result(flood)[4]
-            numbers = f'{get[0]:,.0f}', f'{post[0]:,.0f}', f'{post[2]:.1f}', f'{during[0]:,.0f}', f'{during[2]:.1f}'
-            rows.append((str(workers), str(threads), *numbers, f'{errors:.0f}'))
+                during, _, during99, during_errors = server.measure('get', data, args.seconds)
+                errors += post_errors + during_errors + result(flood)[4]
+            found.setdefault(setting, []).append((get, post, post99, during, during99, errors))
+    rows = [('workers', 'threads', 'GET /s', 'POST /s', 'p99 ms', 'in a flood: GET /s', 'p99 ms', 'errors')]
+    for setting, runs in found.items():
+        *median, _ = [statistics.median(column) for column in zip(*runs)]
+        rows.append(
+            (*map(str, setting), *(f'{number:,.0f}' for number in median), f'{sum(run[-1] for run in runs):.0f}')
+        )
     table(*rows)
 
 
