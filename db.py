@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from sqlite3 import DatabaseError, OperationalError
 
@@ -22,7 +22,7 @@ from argon2.exceptions import VerifyMismatchError
 APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; tells our files from other programs' (SQLite, PRAGMA application_id)
 SCHEMA_VERSION = 1
 LOCK_TIMEOUT = 5  # seconds to wait for another writer,
-LOCK_POLL = 0.00001  # asking this often, or as often as the system's timer lets it
+LOCK_POLL = 0.01  # asking again after this share of the time waited so far, or as soon as the system's timer lets it
 CHECKPOINT_INTERVAL = 500  # rows that a connection changes, then it empties the write-ahead log
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
@@ -74,11 +74,6 @@ def default_path():
     return os.environ.get('LIKES_DB') or str(Path(__file__).resolve().with_name('likes.db'))
 
 
-def is_locked(error):
-    """Return whether the database was locked by another connection (SQLITE_BUSY; Python 3.10 gives only the text)."""
-    return str(error) == 'database is locked'
-
-
 class WaitingCursor(sqlite3.Cursor):
     """A cursor that waits for a locked database more evenly than SQLite does."""
 
@@ -87,36 +82,35 @@ class WaitingCursor(sqlite3.Cursor):
     def execute(self, statement, *args):
         """Execute a statement, waiting up to LOCK_TIMEOUT for a locked database.
 
-        One thread of the process asks again and again, the others queue behind it: under load a write takes a few
+        One writer of the process asks again and again, the others queue behind it: under load a write takes a few
         milliseconds, where SQLite's own waiting makes one of a hundred take some hundreds.
         """
-        if statement.startswith(('SELECT', 'PRAGMA')) or self.connection.in_transaction:  # hardly ever has to wait
-            try:
-                return super().execute(statement, *args)
-            except OperationalError as error:
-                if not is_locked(error):
-                    raise
-        elif self.connection.total_changes >= self.connection.checkpoint_due:
+        reads = statement.lstrip()[:6].upper() in ('SELECT', 'PRAGMA')
+        queues = not reads and not self.connection.in_transaction
+        if queues and self.connection.total_changes >= self.connection.checkpoint_due:
             self.connection.checkpoint()
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        if not self._queue.acquire(timeout=LOCK_TIMEOUT):
+        began = time.monotonic()
+        if queues and not self._queue.acquire(timeout=LOCK_TIMEOUT):
             raise OperationalError('database is locked')
         try:
             while True:
                 try:
                     return super().execute(statement, *args)
-                except OperationalError as error:
-                    if not is_locked(error) or time.monotonic() > deadline:
+                except OperationalError as error:  # SQLITE_BUSY; Python 3.10 has no more of it than the text
+                    waited = time.monotonic() - began
+                    if str(error) != 'database is locked' or waited > LOCK_TIMEOUT:
                         raise
-                time.sleep(LOCK_POLL)
+                time.sleep(waited * LOCK_POLL)
         finally:
-            self._queue.release()
+            if queues:
+                self._queue.release()
 
 
 class COMP249Db(sqlite3.Connection):
     """A connection to the database at `path` (None: default_path(); ':memory:': a new one that ends with it).
 
     A missing file is made, with its tables. A statement commits by itself unless it stands in a `with writing(db):`.
+    Only execute() waits for other writers; executemany() is for such a transaction.
     Raises DatabaseError for a file that is no database of this app, OperationalError for one that cannot be opened.
     """
 
@@ -128,7 +122,7 @@ class COMP249Db(sqlite3.Connection):
                 # opened here: to close it would drop the locks that other connections of this process have on it.
                 os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
             except FileExistsError:
-                if not os.access(path, os.W_OK):
+                if os.path.exists(path) and not os.access(path, os.W_OK):  # not so: a link to a file yet to be made
                     # SQLite would open it for reading, and the connection could not write when the file can be again.
                     raise OperationalError('the file is read-only') from None
             except OSError as error:
@@ -167,15 +161,15 @@ class COMP249Db(sqlite3.Connection):
     def checkpoint(self):
         """Move what the write-ahead log holds into the database file, so that the next writer starts the log anew.
 
-        SQLite does so by itself when the log has a certain size, but lets others add to it meanwhile. Under load it is
-        then never done, and tries again with every commit, each time with two syncs more. Here other writers wait.
+        SQLite does so by itself, but lets others write meanwhile. Under load it is then never done, and tries again at
+        every commit, with two syncs more; and before 3.51.3 it could, rarely, lose what was written (its "WAL-reset
+        bug"). So another connection does it while this one keeps all writers out.
         """
         self.checkpoint_due = self.total_changes + CHECKPOINT_INTERVAL
-        with suppress(OperationalError):  # the disk may be full: nothing is lost, the log goes on
-            for _ in range(20):  # others are in the way: they are done in a moment, or else it is the next one's turn
-                busy, _, _ = super().cursor().execute('PRAGMA wal_checkpoint(FULL)').fetchone()
-                if not busy:
-                    break
+        _, _, path = self.execute('PRAGMA database_list').fetchone()
+        # If the disk is full, nothing is lost: the log goes on.
+        with writing(self), suppress(OperationalError), closing(sqlite3.connect(path, timeout=0)) as other:
+            other.execute('PRAGMA wal_checkpoint')
 
     def _is_ours(self):
         """Return True for a database of this app, False for an empty one; raise DatabaseError for any other."""
@@ -330,7 +324,9 @@ def check_password(db, username, password):
     if HASHER.check_needs_rehash(stored):
         old, stored = stored, HASHER.hash(password)
         # Only in place of the hash that was checked: the password may have been changed in between.
-        db.execute('UPDATE users SET password = ? WHERE username = ? AND password = ?', (stored, username, old))
+        values = stored, username, old
+        if not db.execute('UPDATE users SET password = ? WHERE username = ? AND password = ?', values).rowcount:
+            return check_password(db, username, password)
     return stored
 
 

@@ -160,6 +160,24 @@ def test_the_write_ahead_log_is_emptied_in_time_beside_other_connections(path, m
     db.close()
 
 
+def test_nobody_else_writes_while_the_log_is_emptied(db, path, monkeypatch):
+    """SQLite before 3.51.3 can lose what is written meanwhile (sqlite.org/wal.html, "The WAL-Reset Bug")."""
+    monkeypatch.setattr(database, 'LOCK_TIMEOUT', 0)
+    other, refused = database.COMP249Db(path), []
+
+    def write_first(*args, connect=sqlite3.connect, **options):
+        with pytest.raises(database.OperationalError, match='locked'):
+            database.add_session(other, 'other', None, FOREVER)
+        refused.append(True)
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, 'connect', write_first)
+    db.checkpoint_due = 0
+    database.add_session(db, 'k', None, FOREVER)
+    assert refused == [True]
+    other.close()
+
+
 def test_a_reader_that_does_not_end_keeps_the_log_but_stops_no_writer(db, path, monkeypatch):
     reader = database.COMP249Db(path)
     reader.execute('BEGIN')
@@ -183,6 +201,14 @@ def test_what_was_answered_is_on_the_disk(db):
 def test_only_the_owner_reads_the_files(db, path, key):
     for name in (path, f'{path}-wal', f'{path}-shm'):
         assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no file modes')
+def test_a_link_may_lead_to_a_file_yet_to_be_made(tmp_path):
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path / 'likes.db')
+    database.COMP249Db(link).close()
+    assert stat.S_IMODE(os.stat(tmp_path / 'likes.db').st_mode) == 0o600
 
 
 # The admin command

@@ -89,6 +89,20 @@ def test_a_login_renews_a_hash_of_other_strength(browser, db, user):
     assert database.get_password_hash(db, 'anna') == renewed
 
 
+def test_logins_at_once_with_a_hash_of_other_strength_all_succeed(browser, db, user, monkeypatch):
+    set_hash(db, WEAK.hash(PASSWORD))
+    renewed = database.HASHER.hash(PASSWORD)
+
+    def another_is_first(original, *args):
+        set_hash(db, renewed)
+        return original(*args)
+
+    use_hasher(monkeypatch, hash=another_is_first)
+    browser.log_in()
+    assert browser.username == 'anna'
+    assert database.get_password_hash(db, 'anna') == renewed
+
+
 @pytest.mark.parametrize('moment', ['verify', 'hash'], ids=['while it is checked', 'while its hash is renewed'])
 def test_a_password_changed_meanwhile_opens_no_more_and_does_not_come_back(browser, db, user, monkeypatch, moment):
     """ASVS 7.4.3."""
