@@ -122,7 +122,7 @@ class COMP249Db(sqlite3.Connection):
                 # opened here: to close it would drop the locks that other connections of this process have on it.
                 os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
             except FileExistsError:
-                if os.path.exists(path) and not os.access(path, os.W_OK):  # not so: a link to a file yet to be made
+                if os.path.exists(path) and not os.access(path, os.W_OK):  # a link may lead to a file yet to be made
                     # SQLite would open it for reading, and the connection could not write when the file can be again.
                     raise OperationalError('the file is read-only') from None
             except OSError as error:

@@ -178,6 +178,32 @@ def test_nobody_else_writes_while_the_log_is_emptied(db, path, monkeypatch):
     other.close()
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no limit on the size of files')
+def test_a_log_that_cannot_be_emptied_for_want_of_room_stops_no_writer(db, path):
+    import resource
+
+    def fill(key, count):
+        with database.writing(db):
+            database.add_session(db, key, None, FOREVER)
+            for number in range(count):
+                database.store_like(db, key, f'{number:2000}')
+
+    fill('first', 400)
+    db.checkpoint()
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))  # room in the log, which starts anew, none in the file
+    try:
+        fill('second', 50)
+        db.checkpoint_due = 0
+        database.add_session(db, 'third', None, FOREVER)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    db.checkpoint()
+    assert path.stat().st_size > size
+    assert len(database.get_likes(db, 'second')) == 50
+
+
 def test_a_reader_that_does_not_end_keeps_the_log_but_stops_no_writer(db, path, monkeypatch):
     reader = database.COMP249Db(path)
     reader.execute('BEGIN')
