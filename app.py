@@ -67,7 +67,7 @@ class LikesApp(Bottle):
     def default_error_handler(self, error):
         """Return the page for an HTTPError."""
         try:
-            username = get_user(database.connection())
+            username = get_user(plugin.connection())
         except DatabaseError:  # may be what the page is about
             username = None
         title = error.status_line.partition(' ')[2]
@@ -111,7 +111,7 @@ class DatabasePlugin:
 
 
 app = LikesApp()
-database = app.install(DatabasePlugin())
+plugin = app.install(DatabasePlugin())
 
 
 @app.hook('before_request')
@@ -153,7 +153,10 @@ def redirect():
 
 
 def form():
-    """Return the fields of the form that was sent, decoded (bottle.FormsDict). Raises HTTPError 400, 411, 413."""
+    """Return the fields of the form that was sent, decoded, as attributes ('' for an absent one).
+
+    Raises HTTPError 400, 411, 413.
+    """
     if request.chunked:  # Bottle would read on without end
         raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
     # A part of a multipart form names its own charset, and there are slow ones: 95 KB of punycode take 2 seconds.

@@ -1,7 +1,7 @@
 """The database: the tables, every SQL statement, passwords at rest, and the admin command (`python db.py --help`).
 
-Every function takes the connection `db` first and does one thing. Nothing here knows of HTTP. Times are seconds since
-1970, handed in by the caller.
+Every function that reads or writes takes the connection `db` first and does one thing. Nothing here knows of HTTP.
+Times are seconds since 1970, handed in by the caller.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from argon2.exceptions import VerifyMismatchError
 
 APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; tells our files from other programs' (SQLite, PRAGMA application_id)
 SCHEMA_VERSION = 1
-LOCK_TIMEOUT = 5  # seconds to wait for another writer,
-LOCK_POLL = 0.01  # asking again after this share of the time waited so far, or as soon as the system's timer lets it
+LOCK_TIMEOUT = 5  # seconds to wait for another writer
+LOCK_POLL = 0.01  # the pause before asking again, as a share of the time waited so far
 CHECKPOINT_INTERVAL = 500  # rows that a connection changes, then it empties the write-ahead log
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
@@ -32,7 +32,7 @@ SMALL_FILE = 10_000_000  # bytes that can be read through at every start, in wel
 
 # A like has one owner: the session `key` while that is anonymous, else the user. The two unique indexes make a repeated
 # like (a double click) a no-op, and hold all that get_likes asks for: without them every page gets slower with every
-# like that anybody stores.
+# like that anybody stores. The two numbers at the end are those above.
 SCHEMA = """
     DROP TABLE IF EXISTS likes;
     DROP TABLE IF EXISTS sessions;
@@ -107,7 +107,7 @@ class WaitingCursor(sqlite3.Cursor):
 
 
 class COMP249Db(sqlite3.Connection):
-    """A connection to the database at `path` (None: default_path(); ':memory:': a new one that ends with it).
+    """A connection to the database at `path`, default_path() if that is None; ':memory:' is one of its own.
 
     A missing file is made, with its tables. A statement commits by itself unless it stands in a `with writing(db):`.
     Only execute() waits for other writers; executemany() is for such a transaction.
@@ -186,7 +186,7 @@ class COMP249Db(sqlite3.Connection):
 
 
 def writing(db):
-    """Begin a transaction for a `with` statement, which commits it, or rolls it back on an exception.
+    """Begin a transaction for a `with` statement, whose end is a commit, or after an exception a rollback.
 
     It takes the write lock at once. A transaction that begins by reading and then wants to write is refused on the spot
     if another has written in between, however long the timeout (SQLite, "Isolation": SQLITE_BUSY_SNAPSHOT).
@@ -223,7 +223,7 @@ def store_like(db, key, like):
 
     Returns False if there is no such session (it may have ended a moment ago), else True. Raises ListFull.
     """
-    # All in one statement, so that the write lock is held for as short as can be.
+    # All in one statement, so that the write lock is held for as short as can be. One of the two counts is always 0.
     cursor = db.execute(
         """INSERT OR IGNORE INTO likes (thing, key, username)
            SELECT ?, iif(username IS NULL, key, NULL), username FROM sessions WHERE key = ? AND ? >

@@ -1,7 +1,7 @@
 """Sessions: the cookie, and which session it stands for.
 
 The cookie holds nothing but a random key; all that the site knows of the visitor is in the database under that key. A
-key that is not in the table of sessions, or whose time is over, is as no cookie at all.
+key that is not in the table of sessions, or whose time is over, counts as no cookie at all.
 """
 
 import re
@@ -15,17 +15,17 @@ import db as database
 COOKIE_NAME = 'likes_session'
 
 MINUTE, HOUR, DAY = 60, 60 * 60, 24 * 60 * 60  # seconds
-UNUSED_LIFETIME = 1 * DAY  # before the first like there is nothing to lose, and crawlers must not fill the disk
+UNUSED_LIFETIME = 1 * DAY  # until the first like: crawlers bring one with each visit and must not fill the disk
 ANONYMOUS_LIFETIME = 30 * DAY  # from the first like
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
 
-MAX_FAILED_LOGINS = 5  # for one username, within
+MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
 THROTTLE_TIME = 5 * MINUTE
 
 clock = time.time  # a name of our own, so that a test can set the time
 
 # Read straight from the header: http.cookies, behind request.get_cookie, gives up at the first odd cookie, and any
-# program on the same host may have set one. Some clients quote the value, which is one of str(uuid.uuid4()).
+# program on the same host may have set one. The value is one of str(uuid.uuid4()); some clients quote it.
 COOKIE = re.compile(rf'(?:^|;)\s*{COOKIE_NAME}="?([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"?(?=;|$)')
 
 
@@ -82,7 +82,7 @@ def new_session(db):
     key, now = str(uuid.uuid4()), clock()
     database.remove_expired_sessions(db, now)
     database.add_session(db, key, None, now + UNUSED_LIFETIME)
-    # The cookie may outlive its session, which the server ends, but never a session that is kept.
+    # The cookie may outlive the session, which the server ends, but must not end before it.
     _send_cookie(key, UNUSED_LIFETIME + ANONYMOUS_LIFETIME)
     request.environ['likes.session'] = key, None, now + UNUSED_LIFETIME
     return key
@@ -92,15 +92,15 @@ def keep_session(db):
     """Give the visitor's session its full lifetime if it is anonymous and about to get its first like."""
     key, username, expires = _current(db)
     now = clock()
-    if username is None and expires <= now + UNUSED_LIFETIME:
+    if username is None and expires <= now + UNUSED_LIFETIME:  # a later end shows that it has likes
         database.extend_session(db, key, now + ANONYMOUS_LIFETIME)
 
 
 def log_in(db, username, password):
     """Log the visitor in. Returns True, or False for a wrong password or an unknown user. Raises Throttled.
 
-    The old session ends, and what was liked in it becomes the user's. The key is a new one always: an attacker may have
-    planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
+    The old session ends, and what an anonymous visitor liked in it becomes the user's. The key is always a new one: an
+    attacker may have planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and too long to be worth a row
@@ -133,7 +133,7 @@ def _throttle(db, username):
 
 
 def log_out(db):
-    """End the visitor's session and clear the cookie; what a user likes stays. Nothing happens without a session."""
+    """End the visitor's session, if any, and clear the cookie. Only an anonymous visitor's likes end with it."""
     key, _, _ = _current(db)
     if key:
         database.end_session(db, key)

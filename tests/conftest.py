@@ -29,7 +29,7 @@ def path(tmp_path, monkeypatch):
     """The path of this test's own database."""
     path = tmp_path / 'likes.db'
     monkeypatch.setenv('LIKES_DB', str(path))
-    monkeypatch.setattr(app.database, 'local', threading.local())  # connections of earlier tests lead elsewhere
+    monkeypatch.setattr(app.plugin, 'local', threading.local())  # connections of earlier tests lead elsewhere
     return path
 
 

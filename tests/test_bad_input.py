@@ -46,7 +46,7 @@ def shared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp('shared') / 'likes.db'
         patch.setenv('LIKES_DB', str(path))
-        patch.setattr(app.database, 'local', threading.local())
+        patch.setattr(app.plugin, 'local', threading.local())
         visitor, stranger = Browser(), Browser()
         visitor.like('tea')
         visitor.like('coffee')
@@ -426,9 +426,9 @@ def locked(path):
 @contextmanager
 def pragma(name, there, back):
     """A setting of this thread's connection."""
-    app.database.connection().execute(f'PRAGMA {name} = {there}')
+    app.plugin.connection().execute(f'PRAGMA {name} = {there}')
     yield
-    app.database.connection().execute(f'PRAGMA {name} = {back}')
+    app.plugin.connection().execute(f'PRAGMA {name} = {back}')
 
 
 TROUBLES = {

@@ -40,12 +40,12 @@ QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 def prepare(patch, folder):
     """Give the app a new database with two users, a clock that stands still, and a quick hash."""
     patch.setenv('LIKES_DB', str(Path(folder, 'likes.db')))
-    patch.setattr(app.database, 'local', threading.local())
+    patch.setattr(app.plugin, 'local', threading.local())
     patch.setattr(sessions, 'clock', Clock())
     patch.setattr(database, 'HASHER', QUICK_HASHER)
     patch.setattr(database, 'NOBODYS_HASH', QUICK_HASHER.hash("nobody's"))
     patch.setattr(database, 'MAX_LIKES', MAX_LIKES)
-    db = app.database.connection()
+    db = app.plugin.connection()
     db.execute('PRAGMA synchronous = OFF')  # nobody pulls the plug here
     for username, password in PASSWORDS.items():
         database.add_user(db, username, password)

@@ -302,7 +302,7 @@ def test_the_throttle_holds_in_other_processes_and_after_a_restart(attacker, use
     """ASVS 6.3.1: it is in the database."""
     for _ in range(5):
         guess(attacker)
-    monkeypatch.setattr(app.database, 'local', threading.local())
+    monkeypatch.setattr(app.plugin, 'local', threading.local())
     assert guess(Browser(), password=PASSWORD).status_code == 429
 
 
