@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 import unicodedata
-from contextlib import closing
 from pathlib import Path
 
 import bottle
@@ -48,6 +47,7 @@ ERRORS = {  # what the page says; for other statuses, what the code that raised 
     503: 'The lists cannot be reached just now. Nothing is lost; please try again in a few seconds.',
 }
 
+logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')  # to standard error
 log = logging.getLogger('likes')
 
 
@@ -159,20 +159,18 @@ def form():
     """
     if request.chunked:  # Bottle would read on without end
         raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
-    # A part of a multipart form names its own charset, and there are slow ones: 95 KB of punycode take 2 seconds.
-    limit = 10_000 if 'multipart/' in request.content_type else request.MEMFILE_MAX
     try:
-        size = request.content_length
-        if size <= limit:
-            fields = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1
-            ''.join(fields.values()).encode()  # a lone surrogate is no text, and no database takes it
-    except (ValueError, LookupError, HTTPError):
+        if request.content_length > request.MEMFILE_MAX:
+            raise HTTPError(413, 'That is more than this site takes at once. Go back and send less.')
+        if request.body.seek(0, os.SEEK_END) < request.content_length:
+            raise HTTPError(400, 'Only a part of the form arrived. Go back and send it again.')
+        # No page sends multipart, where any field may name a charset: some take seconds to decode, and the names that
+        # Python does not know stay in its memory for good.
+        if 'multipart/' in request.content_type:
+            raise ValueError
+        return request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1
+    except ValueError:
         raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
-    if size > limit:
-        raise HTTPError(413, 'That is more than this site takes at once. Go back and send less.')
-    if request.body.seek(0, os.SEEK_END) < size:
-        raise HTTPError(400, 'Only a part of the form arrived. Go back and send it again.')
-    return fields
 
 
 @app.route('/')
@@ -253,10 +251,9 @@ def static(path):
 
 
 def load():
-    """Return the app, for a worker process, and send what it logs to standard error."""
-    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C reaches every process; only the first is to act on it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
+    """Return the app, for a worker process."""
+    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C and a closed terminal reach all processes; the first is to act
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     return app
 
 
@@ -281,8 +278,8 @@ def main():
     if args.db:
         os.environ['LIKES_DB'] = os.path.abspath(args.db)
     try:
-        with closing(COMP249Db()) as db:
-            check_file(db)
+        check_file(default_path())
+        COMP249Db().close()
     except DatabaseError as error:
         sys.exit(f'{default_path()}: {error}')
     try:
@@ -292,7 +289,6 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the server takes over
     print(f'Likes at http://{f"[{host}]" if ":" in host else host}:{port}/, database {default_path()}', flush=True)
     if args.debug:
-        logging.basicConfig(level=logging.INFO)
         app.run(host=host, port=port, debug=True, reloader=True)
         return
     serve(load, host, port, args.workers)
@@ -304,7 +300,7 @@ def serve(load, host, port, workers):
 
     if hasattr(os, 'register_at_fork'):  # a worker that starts has the first process's handler, which does not end it
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    Granian(
+    server = Granian(
         'app:app',
         address=host,
         port=port,
@@ -315,7 +311,11 @@ def serve(load, host, port, workers):
         respawn_failed_workers=True,
         workers_kill_timeout=10,  # seconds; longer than a request waits for the database
         log_level='warning',
-    ).serve(target_loader=load, wrap_loader=False)
+    )
+    if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        # A closed terminal ends the server; Granian would start its workers anew and keep the port.
+        server.on_startup(lambda: signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM)))
+    server.serve(target_loader=load, wrap_loader=False)
 
 
 if __name__ == '__main__':

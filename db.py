@@ -14,7 +14,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from sqlite3 import DatabaseError, OperationalError
+from sqlite3 import DatabaseError, OperationalError, ProgrammingError
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
@@ -97,6 +97,8 @@ class WaitingCursor(sqlite3.Cursor):
                 try:
                     return super().execute(statement, *args)
                 except OperationalError as error:  # SQLITE_BUSY; Python 3.10 has no more of it than the text
+                    if getattr(error, 'sqlite_errorcode', None) == 1:  # SQLITE_ERROR: wrong SQL, which no waiting mends
+                        raise ProgrammingError(str(error)) from error
                     waited = time.monotonic() - began
                     if str(error) != 'database is locked' or waited > LOCK_TIMEOUT:
                         raise
@@ -130,10 +132,10 @@ class COMP249Db(sqlite3.Connection):
         # isolation_level=None: the module's own transactions begin late and as reads, see writing().
         # timeout=0: WaitingCursor waits in SQLite's place.
         super().__init__(path, timeout=0, isolation_level=None)
-        self.checkpoint_due = CHECKPOINT_INTERVAL
+        self.path, self.checkpoint_due = path, CHECKPOINT_INTERVAL
         try:
-            ours = self._is_ours()  # asked before anything is changed: another program's file stays as it is
-            if not ours and path != ':memory:':
+            ours = _is_ours(self)  # asked before anything is changed: another program's file stays as it is
+            if not ours and os.path.isfile(path):
                 os.chmod(path, 0o600)  # an empty file that was there
             self.execute('PRAGMA journal_mode = WAL')  # readers do not wait for the writer
             self.execute('PRAGMA wal_autocheckpoint = 20000')  # 80 MB, if no connection lives to its own checkpoint
@@ -141,7 +143,7 @@ class COMP249Db(sqlite3.Connection):
             self.execute('PRAGMA foreign_keys = ON')
             if not ours:
                 with writing(self):
-                    if not self._is_ours():  # still so: another worker may have come first
+                    if not _is_ours(self):  # still so: another worker may have come first
                         _create_table(self)
         except OSError as error:  # the empty file belongs to somebody else
             self.close()
@@ -166,23 +168,9 @@ class COMP249Db(sqlite3.Connection):
         bug"). So another connection does it while this one keeps all writers out.
         """
         self.checkpoint_due = self.total_changes + CHECKPOINT_INTERVAL
-        _, _, path = self.execute('PRAGMA database_list').fetchone()
         # If the disk is full, nothing is lost: the log goes on.
-        with writing(self), suppress(OperationalError), closing(sqlite3.connect(path, timeout=0)) as other:
+        with writing(self), suppress(OperationalError), closing(sqlite3.connect(self.path, timeout=0)) as other:
             other.execute('PRAGMA wal_checkpoint')
-
-    def _is_ours(self):
-        """Return True for a database of this app, False for an empty one; raise DatabaseError for any other."""
-        application_id, version, size = self.execute(
-            'SELECT * FROM pragma_application_id, pragma_user_version, (SELECT count(*) FROM sqlite_master)'
-        ).fetchone()
-        if not (application_id or version or size):
-            return False
-        if application_id != APPLICATION_ID:
-            raise DatabaseError('this is a database of another program')
-        if version != SCHEMA_VERSION:
-            raise DatabaseError(f'this database has schema version {version}, the program needs {SCHEMA_VERSION}')
-        return True
 
 
 def writing(db):
@@ -206,13 +194,38 @@ def _create_table(db):
         db.execute(statement)
 
 
-def check_file(db):
-    """Raise DatabaseError if the file is damaged. One over SMALL_FILE is not read through: a start must be quick."""
-    (size,) = db.execute('SELECT page_count * page_size FROM pragma_page_count, pragma_page_size').fetchone()
-    if size <= SMALL_FILE:
-        (finding,) = db.execute('PRAGMA quick_check(1)').fetchone()
-        if finding != 'ok':
-            raise DatabaseError('the database is damaged')
+def _is_ours(db):
+    """Return True for a database of this app, False for an empty one; raise DatabaseError for any other."""
+    application_id, version, size = db.execute(
+        'SELECT * FROM pragma_application_id, pragma_user_version, (SELECT count(*) FROM sqlite_master)'
+    ).fetchone()
+    if not (application_id or version or size):
+        return False
+    if application_id != APPLICATION_ID:
+        raise DatabaseError('this is a database of another program')
+    if version != SCHEMA_VERSION:
+        raise DatabaseError(f'this database has schema version {version}, the program needs {SCHEMA_VERSION}')
+    return True
+
+
+def check_file(path):
+    """Raise DatabaseError if the file at `path` is no database of this app, or is damaged. It stays as it is.
+
+    One over SMALL_FILE is not read through: a start must be quick.
+    """
+    if not os.path.exists(path):
+        return
+    # If a crash has left a write-ahead log, a connection that can write would move it into the file when it closes.
+    mode = 'ro' if os.path.exists(f'{path}-wal') else 'rw'
+    location = f'{Path(path).absolute().as_uri()}?mode={mode}'
+    # What cannot be read just now, COMP249Db() waits for or tells.
+    with suppress(OperationalError), closing(sqlite3.connect(location, uri=True)) as db:
+        _is_ours(db)
+        (size,) = db.execute('SELECT page_count * page_size FROM pragma_page_count, pragma_page_size').fetchone()
+        if size <= SMALL_FILE:
+            (finding,) = db.execute('PRAGMA quick_check(1)').fetchone()
+            if finding != 'ok':
+                raise DatabaseError('the database is damaged')
 
 
 # Likes

@@ -3,6 +3,7 @@
 import logging
 import socket
 import sqlite3
+import sys
 import threading
 from contextlib import closing, contextmanager
 
@@ -55,13 +56,11 @@ def shared(tmp_path_factory):
             yield visitor, stranger, db
 
 
-def part(content, headers='Content-Disposition: form-data; name="likes"'):
+def part(content, charset='utf-8'):
     """A multipart body with one part."""
-    return '\r\n'.join(['--edge', *headers.splitlines(), '', '']).encode() + content + b'\r\n--edge--\r\n'
-
-
-def in_charset(charset):
-    return f'Content-Disposition: form-data; name="likes"\nContent-Type: text/plain; charset={charset}'
+    disposition = b'Content-Disposition: form-data; name="likes"'
+    content_type = f'Content-Type: text/plain; charset={charset}'.encode()
+    return b'\r\n'.join([b'--edge', disposition, content_type, b'', content, b'--edge--', b''])
 
 
 # Refused, each with a page that says why
@@ -105,57 +104,17 @@ REFUSED = {
     'raw bytes that are not UTF-8': (post(b'likes=caf\xe9'), 400, UNREADABLE),
     'a field name that is not UTF-8': (post('caf%E9=1&likes=tea'), 400, UNREADABLE),
     'a second field that is not UTF-8': (post('likes=tea&more=%FF'), 400, UNREADABLE),
-    'a multipart field that is not UTF-8': (post(part(b'caf\xe9'), MULTIPART), 400, UNREADABLE),
-    'a multipart field that is not what its charset says': (
-        post(part(b'caf\xe9', in_charset('utf-8')), MULTIPART),
-        400,
-        UNREADABLE,
-    ),
-    'a lone surrogate in UTF-7': (post(part(b'+2AA-', in_charset('utf-7')), MULTIPART), 400, UNREADABLE),
-    'a lone surrogate in UTF-16': (post(part(b'\0\xd8', in_charset('utf-16-le')), MULTIPART), 400, UNREADABLE),
-    'a lone surrogate in an escape': (
-        post(part(rb'\ud800', in_charset('raw_unicode_escape')), MULTIPART),
-        400,
-        UNREADABLE,
-    ),
-    'a charset that there is not': (post(part(b'tea', in_charset('klingon')), MULTIPART), 400, UNREADABLE),
-    'a charset that is no text': (post(part(b'746561', in_charset('hex')), MULTIPART), 400, UNREADABLE),
+    'a multipart form': (post(part(b'tea'), MULTIPART), 400, UNREADABLE),
+    'a multipart form in capitals': (post(part(b'tea'), MULTIPART.upper()), 400, UNREADABLE),
+    'a charset that there is not': (post(part(b'tea', 'klingon'), MULTIPART), 400, UNREADABLE),
     'a multipart form in a charset that there is not': (
         post(part(b'tea'), f'{MULTIPART}; charset=klingon'),
         400,
         UNREADABLE,
     ),
     'a multipart form without a boundary': (post(part(b'tea'), 'multipart/form-data'), 400, UNREADABLE),
-    'a multipart form with an empty boundary': (
-        post(part(b'tea'), 'multipart/form-data; boundary=""'),
-        400,
-        UNREADABLE,
-    ),
-    'a multipart form with another boundary': (
-        post(part(b'tea'), 'multipart/form-data; boundary=rim'),
-        400,
-        UNREADABLE,
-    ),
     'a multipart form cut off in a field': (post(part(b'tea')[:-12], MULTIPART), 400, UNREADABLE),
-    'a multipart form cut off in a header': (post(part(b'tea')[:30], MULTIPART), 400, UNREADABLE),
     'an empty multipart form': (post('', MULTIPART), 400, UNREADABLE),
-    'a part without headers': (post(part(b'tea', ''), MULTIPART), 400, UNREADABLE),
-    'a part whose header is none': (post(part(b'tea', 'what is this'), MULTIPART), 400, UNREADABLE),
-    'a part whose length is no number': (
-        post(part(b'tea', 'Content-Disposition: form-data; name="likes"\nContent-Length: three'), MULTIPART),
-        400,
-        UNREADABLE,
-    ),
-    'a part longer than it says': (
-        post(part(b'tea', 'Content-Disposition: form-data; name="likes"\nContent-Length: 1'), MULTIPART),
-        400,
-        UNREADABLE,
-    ),
-    'a file with a control character in its name': (
-        post(part(b'tea', 'Content-Disposition: form-data; name="likes"; filename="x"\nX-Y: \0'), MULTIPART),
-        400,
-        UNREADABLE,
-    ),
     'a content type with half an attribute': (post('likes=tea', f'{FORM}; charset'), 400, UNREADABLE),
     'a length that is no number': (post('likes=tea', Content_Length='many'), 400, UNREADABLE),
     'a length beyond the body': (post('likes=tea', Content_Length='99'), 400, PARTIAL),
@@ -164,9 +123,9 @@ REFUSED = {
     'a body over 100 KB': (post(BIG), 413, TOO_BIG),
     'a multipart body over 100 KB': (post(part(BIG), MULTIPART), 413, TOO_BIG),
     'a multipart body in a charset that takes seconds to read': (
-        post(part(b'9' * 95_000, in_charset('punycode')), MULTIPART),
-        413,
-        TOO_BIG,
+        post(part(b'9' * 95_000, 'punycode'), MULTIPART),
+        400,
+        UNREADABLE,
     ),
     'a login over 100 KB': (post(BIG, path='/login'), 413, TOO_BIG),
     'a multipart login over 100 KB': (post(part(BIG), MULTIPART, '/login'), 413, TOO_BIG),
@@ -332,11 +291,6 @@ def test_any_text_is_kept_and_shown_as_typed(browser, db, text):
     assert browser.like(text).status_code == 303
     assert browser.likes == [text]
     assert database.get_likes(db, browser.key) == [text]
-
-
-def test_a_text_of_a_multipart_form_is_kept_as_typed(browser):
-    browser.post('/likes', {'likes': 'the café & 🍵'}, content_type='multipart/form-data')
-    assert browser.likes == ['the café & 🍵']
 
 
 @pytest.mark.parametrize(('first', 'second'), [('tea', 'Tea'), ('\xe9', 'e\u0301'), ('A', '\uff21')])
@@ -513,6 +467,16 @@ def test_a_bug_gives_a_page_and_its_traceback_goes_to_the_log_only(visitor, monk
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.exc_info[1] is error
+    assert visitor.likes == ['tea', 'coffee']
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='SQLite gives Python 3.10 no code of the error')
+def test_wrong_sql_is_a_bug_and_does_not_pass(visitor, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(app, 'get_likes', lambda db, key: db.execute('SELECT thing FORM likes'))
+        answer = visitor.get('/', expect_errors=True)
+    assert answer.status_code == 500
+    assert 'near "likes": syntax error' in caplog.text
     assert visitor.likes == ['tea', 'coffee']
 
 

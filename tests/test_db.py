@@ -178,6 +178,15 @@ def test_nobody_else_writes_while_the_log_is_emptied(db, path, monkeypatch):
     other.close()
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the names of files are text')
+def test_the_log_of_a_file_is_emptied_whatever_its_name(tmp_path):
+    db = database.COMP249Db(os.fsdecode(os.fsencode(tmp_path) + b'/\xff.db'))
+    db.checkpoint_due = 0
+    database.add_session(db, 'k', None, FOREVER)
+    db.close()
+    assert os.listdir(os.fsencode(tmp_path)) == [b'\xff.db']
+
+
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no limit on the size of files')
 def test_a_log_that_cannot_be_emptied_for_want_of_room_stops_no_writer(db, path):
     import resource

@@ -270,6 +270,27 @@ def database_of_another_program(path):
         db.execute('CREATE TABLE likes (thing TEXT)')
 
 
+def after_a_crash(path, make):
+    """Leave a write-ahead log beside the file, which the connection that closes last would move into it."""
+    make(path)
+    parts = {}
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute('PRAGMA journal_mode = WAL')
+        db.execute('CREATE TABLE more (thing TEXT)')
+        for end in ('', '-wal'):
+            parts[end] = path.with_name(path.name + end).read_bytes()
+    for end, data in parts.items():
+        path.with_name(path.name + end).write_bytes(data)
+
+
+def another_program_after_a_crash(path):
+    after_a_crash(path, database_of_another_program)
+
+
+def garbage_in_a_page_after_a_crash(path):
+    after_a_crash(path, garbage_in_a_page)
+
+
 @pytest.mark.parametrize(
     ('make', 'reason'),
     [
@@ -279,15 +300,21 @@ def database_of_another_program(path):
         (garbage_header, 'not a database'),
         (garbage_in_a_page, 'damaged|malformed'),
         (cut_short, 'damaged|malformed'),
+        (another_program_after_a_crash, 'another program'),
+        (garbage_in_a_page_after_a_crash, 'damaged|malformed'),
     ],
 )
 def test_a_file_that_is_no_sound_database_of_this_app_is_left_alone(path, make, reason):
     make(path)
-    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    def files():  # without the shared memory of those who have the file open
+        return {file.name: file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith('-shm')}
+
+    before = files()
     result = run(path)
     assert_refused(result, str(path))
     assert re.search(reason, result.stderr)
-    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+    assert files() == before
 
 
 def test_a_missing_folder_is_said_in_one_line(tmp_path):
@@ -341,7 +368,7 @@ def test_twenty_processes_open_a_fresh_file_at_once(path):
 # Stopping
 
 
-@pytest.mark.parametrize('how', ['SIGTERM', 'Ctrl-C'])
+@pytest.mark.parametrize('how', ['SIGTERM', 'Ctrl-C', 'a closed terminal'])
 def test_a_request_under_way_is_answered_before_the_server_ends(serve, path, how):
     server = serve()
     visitor = Visitor(server)
@@ -353,7 +380,7 @@ def test_a_request_under_way_is_answered_before_the_server_ends(serve, path, how
             if how == 'SIGTERM':
                 server.process.terminate()
             else:
-                os.killpg(server.process.pid, signal.SIGINT)
+                os.killpg(server.process.pid, signal.SIGINT if how == 'Ctrl-C' else signal.SIGHUP)
             time.sleep(0.2)
             assert not answer.done()
         assert answer.result().status == 303
