@@ -287,6 +287,8 @@ def main():
     except (OSError, UnicodeError) as error:
         sys.exit(f'{args.host}:{args.port}: {getattr(error, "strerror", None) or error}')
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the server takes over
+    if sys.stdout:
+        sys.stdout.reconfigure(errors='replace')  # one that cannot show the name of the file still shows the rest
     print(f'Likes at http://{f"[{host}]" if ":" in host else host}:{port}/, database {default_path()}', flush=True)
     if args.debug:
         app.run(host=host, port=port, debug=True, reloader=True)
@@ -312,9 +314,16 @@ def serve(load, host, port, workers):
         workers_kill_timeout=10,  # seconds; longer than a request waits for the database
         log_level='warning',
     )
+    signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        # A closed terminal ends the server; Granian would start its workers anew and keep the port.
-        server.on_startup(lambda: signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM)))
+        signals.append(signal.SIGHUP)  # a closed terminal ends the server; Granian would start its workers anew
+
+    def stop(*_):
+        for number in signals:  # Granian's handler waits for itself for ever if a second signal comes while it runs
+            signal.signal(number, signal.SIG_IGN)
+        server.signal_handler_interrupt()
+
+    server.on_startup(lambda: [signal.signal(number, stop) for number in signals])
     server.serve(target_loader=load, wrap_loader=False)
 
 

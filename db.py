@@ -71,7 +71,7 @@ class ListFull(Exception):
 
 def default_path():
     """Return the path of the database: LIKES_DB of the environment, else likes.db beside this file."""
-    return os.environ.get('LIKES_DB') or str(Path(__file__).resolve().with_name('likes.db'))
+    return os.path.abspath(os.environ.get('LIKES_DB') or Path(__file__).resolve().with_name('likes.db'))
 
 
 class WaitingCursor(sqlite3.Cursor):
@@ -119,6 +119,7 @@ class COMP249Db(sqlite3.Connection):
     def __init__(self, path=None):
         path = str(path or default_path())
         if path != ':memory:':
+            path = os.path.abspath(path)  # SQLite may take a name that begins with file: for a URI
             try:
                 # SQLite itself would let everybody read a new file, and it holds session keys. One that is there is not
                 # opened here: to close it would drop the locks that other connections of this process have on it.

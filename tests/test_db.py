@@ -178,6 +178,13 @@ def test_nobody_else_writes_while_the_log_is_emptied(db, path, monkeypatch):
     other.close()
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no colon in the names of files')
+def test_a_name_that_looks_like_a_uri_is_the_name_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database.COMP249Db('file:likes.db').close()
+    assert os.listdir(tmp_path) == ['file:likes.db']
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the names of files are text')
 def test_the_log_of_a_file_is_emptied_whatever_its_name(tmp_path):
     db = database.COMP249Db(os.fsdecode(os.fsencode(tmp_path) + b'/\xff.db'))

@@ -389,6 +389,14 @@ def test_a_request_under_way_is_answered_before_the_server_ends(serve, path, how
     assert visitor.likes == ['tea']
 
 
+def test_it_ends_when_it_is_told_to_again_and_again(serve):
+    servers = [serve() for _ in range(6)]
+    for server in servers:
+        for _ in range(100):
+            server.process.send_signal(signal.SIGTERM)
+    assert [server.process.wait(10) for server in servers] == [0] * len(servers)
+
+
 def test_it_ends_whenever_it_is_told_to_even_while_it_starts(tmp_path):
     running = []
     for number in range(6):
