@@ -21,6 +21,8 @@ import sessions
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
 
+os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
+
 settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
 
 

@@ -63,9 +63,9 @@ def test_forget_me_is_not_offered_where_there_is_nothing_to_forget(browser):
     assert 'forgetform' not in browser.get('/').forms
 
 
-@pytest.mark.parametrize('path', ['/forget', '/logout'])
-def test_ending_a_session_that_is_not_there_does_nothing(browser, db, path):
-    answer = browser.post(path)
+@pytest.mark.parametrize('address', ['/forget', '/logout'])
+def test_ending_a_session_that_is_not_there_does_nothing(browser, db, address):
+    answer = browser.post(address)
     assert answer.status_int == 303
     assert 'Set-Cookie' not in answer.headers
     assert db.execute('SELECT count(*) FROM sessions').fetchone() == (0,)
