@@ -276,7 +276,7 @@ def main():
     if args.workers < 1 or not 0 <= args.port <= 65535:
         sys.exit('app.py: there must be a worker at least, and the port be from 0 to 65535')
     if args.db:
-        os.environ['LIKES_DB'] = os.path.abspath(args.db)
+        os.environ['LIKES_DB'] = args.db
     try:
         check_file(default_path())
         COMP249Db().close()

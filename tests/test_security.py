@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sqlite3
+import subprocess
 import sys
 import threading
 
@@ -926,6 +927,12 @@ def test_what_matters_is_logged_with_the_name_and_nothing_else(browser, user, ca
     caplog.set_level(logging.INFO)
     act(browser)
     assert lines(caplog) == [('INFO', line) for line in expected]
+
+
+def test_a_login_is_logged_whatever_server_calls_the_app(path):
+    program = "import app, webtest; webtest.TestApp(app.app).post('/login', {'username': 'anna'})"
+    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "INFO login failed: 'anna'" in done.stderr
 
 
 def test_a_throttled_login_is_logged(browser, db, caplog):

@@ -225,6 +225,11 @@ def test_debug_serves_and_ctrl_c_ends_it(path, serve):
     until(lambda: not processes(server))
 
 
+def test_it_starts_where_the_name_of_its_file_cannot_be_shown(serve, tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
+    assert Visitor(serve('--db', tmp_path / 'ключ.db')).visit().status == 200
+
+
 # What it refuses to start with
 
 
