@@ -27,12 +27,12 @@ CHECKPOINT_INTERVAL = 500  # rows that a connection changes, then it empties the
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
-CLEANUP_BATCH = 10  # expired sessions: one visitor's share of the clean-up
+CLEANUP_BATCH = 3  # expired sessions: one visitor's share of the clean-up; each may have a whole list of likes
 SMALL_FILE = 10_000_000  # bytes that can be read through at every start, in well under 0.1 s
 
 # A like has one owner: the session `key` while that is anonymous, else the user. The two unique indexes make a repeated
-# like (a double click) a no-op, and hold all that get_likes asks for: without them every page gets slower with every
-# like that anybody stores. The two numbers at the end are those above.
+# like (a double click) a no-op, and find what get_likes asks for: without them every page gets slower with every like
+# that anybody stores. The two numbers at the end are those above.
 SCHEMA = """
     DROP TABLE IF EXISTS likes;
     DROP TABLE IF EXISTS sessions;
@@ -119,27 +119,27 @@ class COMP249Db(sqlite3.Connection):
     def __init__(self, path=None):
         path = str(path or default_path())
         if path != ':memory:':
-            path = os.path.abspath(path)  # SQLite may take a name that begins with file: for a URI
+            path = os.path.realpath(path)  # SQLite may take a name that begins with file: for a URI
             try:
                 # SQLite itself would let everybody read a new file, and it holds session keys. One that is there is not
                 # opened here: to close it would drop the locks that other connections of this process have on it.
                 os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o600))
             except FileExistsError:
-                if os.path.exists(path) and not os.access(path, os.W_OK):  # a link may lead to a file yet to be made
+                if not os.access(path, os.W_OK):
                     # SQLite would open it for reading, and the connection could not write when the file can be again.
-                    raise OperationalError('the file is read-only') from None
+                    raise OperationalError('the file cannot be written') from None
             except OSError as error:
                 raise OperationalError(error.strerror) from None
         # isolation_level=None: the module's own transactions begin late and as reads, see writing().
         # timeout=0: WaitingCursor waits in SQLite's place.
         super().__init__(path, timeout=0, isolation_level=None)
-        self.path, self.checkpoint_due = path, CHECKPOINT_INTERVAL
+        self.path, self.checkpoint_due = path, 0  # at the first write: there may be no other by this connection
         try:
             ours = _is_ours(self)  # asked before anything is changed: another program's file stays as it is
             if not ours and os.path.isfile(path):
                 os.chmod(path, 0o600)  # an empty file that was there
             self.execute('PRAGMA journal_mode = WAL')  # readers do not wait for the writer
-            self.execute('PRAGMA wal_autocheckpoint = 20000')  # 80 MB, if no connection lives to its own checkpoint
+            self.execute('PRAGMA wal_autocheckpoint = 0')  # see checkpoint()
             self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
             self.execute('PRAGMA foreign_keys = ON')
             if not ours:
@@ -216,7 +216,8 @@ def check_file(path):
     """
     if not os.path.exists(path):
         return
-    # If a crash has left a write-ahead log, a connection that can write would move it into the file when it closes.
+    # If a crash has left a write-ahead log, a connection that can write would move it into the file when it closes;
+    # without one, only such a connection can open the file.
     mode = 'ro' if os.path.exists(f'{path}-wal') else 'rw'
     location = f'{Path(path).absolute().as_uri()}?mode={mode}'
     # What cannot be read just now, COMP249Db() waits for or tells.
@@ -237,7 +238,8 @@ def store_like(db, key, like):
 
     Returns False if there is no such session (it may have ended a moment ago), else True. Raises ListFull.
     """
-    # All in one statement, so that the write lock is held for as short as can be. One of the two counts is always 0.
+    # All in one statement, so that the write lock is held for as short as can be: with no such session, or a full list,
+    # it selects no row to insert. One of the two counts is always 0.
     cursor = db.execute(
         """INSERT OR IGNORE INTO likes (thing, key, username)
            SELECT ?, iif(username IS NULL, key, NULL), username FROM sessions WHERE key = ? AND ? >
@@ -249,7 +251,8 @@ def store_like(db, key, like):
         return True
     if not db.execute('SELECT 1 FROM sessions WHERE key = ?', (key,)).fetchone():
         return False
-    if like not in get_likes(db, key):
+    likes = get_likes(db, key)
+    if len(likes) >= MAX_LIKES and like not in likes:
         raise ListFull
     return True
 
@@ -257,13 +260,11 @@ def store_like(db, key, like):
 def get_likes(db, key):
     """Return the list of things, as str in the order liked, of the session `key` or of the user logged in with it."""
     rows = db.execute(
-        """SELECT thing, rowid FROM likes WHERE key = ?
-           UNION ALL
-           SELECT thing, rowid FROM likes WHERE username = (SELECT username FROM sessions WHERE key = ?)
+        """SELECT thing FROM likes WHERE key = ?1 OR username = (SELECT username FROM sessions WHERE key = ?1)
            ORDER BY rowid""",
-        (key, key),
+        (key,),
     )
-    return [thing for thing, _ in rows]
+    return [thing for (thing,) in rows]
 
 
 def move_likes(db, key, username):
@@ -273,8 +274,7 @@ def move_likes(db, key, username):
 
 def forget_likes(db, key):
     """Remove all likes of the session `key`, or of the user logged in with it."""
-    db.execute('DELETE FROM likes WHERE key = ?', (key,))
-    db.execute('DELETE FROM likes WHERE username = (SELECT username FROM sessions WHERE key = ?)', (key,))
+    db.execute('DELETE FROM likes WHERE key = ?1 OR username = (SELECT username FROM sessions WHERE key = ?1)', (key,))
 
 
 # Sessions
@@ -300,7 +300,7 @@ def extend_session(db, key, expires):
 
 
 def end_session(db, key):
-    """Remove the session, and with an anonymous one its likes."""
+    """Remove the session, and with an anonymous one its likes (ON DELETE CASCADE)."""
     db.execute('DELETE FROM sessions WHERE key = ?', (key,))
 
 
@@ -460,8 +460,12 @@ def main():
     commands.add_parser('show', help='print the tables, keys shortened')
     args = parser.parse_args()
     try:
-        sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a thing still shows the rest
-        db = COMP249Db(args.db)
+        if sys.stdout:
+            sys.stdout.reconfigure(errors='replace')  # a terminal that cannot show a thing still shows the rest
+        path = args.db or default_path()
+        if args.command not in ('adduser', 'reset') and not os.path.exists(path):
+            raise LookupError(f'there is no file {path}')
+        db = COMP249Db(path)
         if args.command == 'adduser':
             add_user(db, args.username, ask_password())
         elif args.command == 'passwd':
@@ -476,7 +480,7 @@ def main():
         elif args.yes or input('Drop all users, sessions and likes? [y/N] ').lower() in ('y', 'yes'):
             create_table(db)
         db.close()
-    except (ValueError, LookupError, DatabaseError) as error:
+    except (ValueError, LookupError, DatabaseError, OSError) as error:
         sys.exit(f'db.py: {error}')
     except (EOFError, KeyboardInterrupt):
         sys.exit('cancelled')

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -160,6 +161,17 @@ def test_the_write_ahead_log_is_emptied_in_time_beside_other_connections(path, m
     db.close()
 
 
+def test_short_lived_connections_do_not_let_the_log_grow(path, db):
+    for number in range(100):
+        with contextlib.closing(database.COMP249Db(path)) as other:
+            database.add_session(other, f'{number}', None, FOREVER)
+    assert path.with_name(path.name + '-wal').stat().st_size < 100_000
+
+
+def test_sqlite_never_empties_the_log_by_itself(db):
+    assert db.execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
+
+
 def test_nobody_else_writes_while_the_log_is_emptied(db, path, monkeypatch):
     """SQLite before 3.51.3 can lose what is written meanwhile (sqlite.org/wal.html, "The WAL-Reset Bug")."""
     monkeypatch.setattr(database, 'LOCK_TIMEOUT', 0)
@@ -243,6 +255,18 @@ def test_what_was_answered_is_on_the_disk(db):
 def test_only_the_owner_reads_the_files(db, path, key):
     for name in (path, f'{path}-wal', f'{path}-shm'):
         assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no file modes')
+def test_nobody_else_reads_the_file_even_for_a_moment(path, monkeypatch):
+    """Who has opened it in that moment could read on."""
+    monkeypatch.setattr(os, 'chmod', lambda *_: None)
+    before = os.umask(0)
+    try:
+        database.COMP249Db(path).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no file modes')
@@ -331,7 +355,8 @@ MISTAKES = {
     'a new password for nobody': (['passwd', 'ben'], f'{PASSWORD}\n', 'no user'),
     'deleting nobody': (['deluser', 'ben'], '', 'no user'),
     'logging out nobody': (['logout', 'ben'], '', 'no user'),
-    'a file in no folder': (['--db', 'no/such/folder/likes.db', 'show'], '', 'No such file or directory'),
+    'a file in no folder': (['--db', 'no/such/folder/likes.db', 'adduser', 'ben'], '', 'No such file or directory'),
+    'a file that is not there': (['--db', 'typo.db', 'deluser', 'anna'], '', 'no file typo.db'),
 }
 
 
@@ -343,3 +368,48 @@ def test_a_mistake_is_told_in_one_line(path, user, db, arguments, given, words):
     assert words in error
     assert error.count('\n') == 1
     assert list(db.iterdump()) == before
+    assert not path.with_name('typo.db').exists()
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='needs a pseudo-terminal')
+@pytest.mark.parametrize(
+    ('again', 'says', 'users'),
+    [(PASSWORD, '', 1), ('something else', 'db.py: the two passwords differ', 0), (None, 'cancelled', 0)],
+    ids=['the same', 'another', 'Ctrl-C'],
+)
+def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(path, db, again, says, users):
+    ours, theirs = os.openpty()
+    command = [sys.executable, ROOT / 'db.py', '--db', path, 'adduser', 'anna']
+    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = ''
+    with open(ours, 'r+b', buffering=0) as terminal, contextlib.suppress(OSError):  # which on Linux stands for the end
+        for answer, prompt in ((PASSWORD, 'Password: '), (again, 'again: ')):
+            while not shown.endswith(prompt):
+                shown += terminal.read(100).decode()
+            if answer:
+                terminal.write(f'{answer}\n'.encode())
+            else:
+                child.send_signal(signal.SIGINT)
+        while more := terminal.read(100):
+            shown += more.decode()
+    assert child.wait(20) == (not users)
+    assert shown.splitlines()[-1].endswith(says)
+    assert PASSWORD not in shown
+    assert db.execute('SELECT count(*) FROM users').fetchone() == (users,)
+
+
+def test_a_password_from_a_pipe_keeps_its_spaces(path, browser):
+    admin(path, 'adduser', 'anna', given=' in spaces \r\n')
+    browser.log_in(password='in spaces')
+    assert browser.username is None
+    browser.log_in(password=' in spaces ')
+    assert browser.username == 'anna'
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='needs sh')
+def test_the_command_needs_no_standard_output(path, browser):
+    command = ['sh', '-c', '"$0" "$@" >&-', sys.executable, ROOT / 'db.py', '--db', path, 'adduser', 'anna']
+    subprocess.run(command, input=PASSWORD, text=True, check=True)
+    browser.log_in()
+    assert browser.username == 'anna'

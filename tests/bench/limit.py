@@ -21,8 +21,8 @@ HEADERS = [('Content-Type', 'text/html; charset=UTF-8'), ('Cache-Control', 'no-s
 FIND = 'SELECT username, expires FROM sessions WHERE key = ? AND expires > ?'
 EXPIRED = 'SELECT 1 FROM sessions WHERE expires <= ? LIMIT 1'
 ADD = 'INSERT INTO sessions (key, username, expires) VALUES (?, ?, ?)'
-LIKES = """SELECT thing, rowid FROM likes WHERE key = ? UNION ALL SELECT thing, rowid FROM likes
-    WHERE username = (SELECT username FROM sessions WHERE key = ?) ORDER BY rowid"""
+LIKES = """SELECT thing FROM likes WHERE key = ?1 OR username = (SELECT username FROM sessions WHERE key = ?1)
+    ORDER BY rowid"""
 LIKE = """INSERT OR IGNORE INTO likes (thing, key, username)
     SELECT ?, iif(username IS NULL, key, NULL), username FROM sessions WHERE key = ? AND ? >
     (SELECT count(*) FROM likes WHERE likes.key = sessions.key)
@@ -62,7 +62,7 @@ def limit(environ, start):
     if fields:
         execute(LIKE, (fields['likes'], key, 1000))
         return redirect(start, headers)
-    likes = [html.escape(thing) for thing, _ in execute(LIKES, (key, key))]
+    likes = [html.escape(thing) for (thing,) in execute(LIKES, (key,))]
     before = BEFORE.replace('2 things', f'{len(likes)} things')
     body = (before + BETWEEN.join(likes) + AFTER if likes else EMPTY).encode()
     start('200 OK', [*HEADERS, *headers, ('Content-Length', str(len(body)))])
