@@ -1,6 +1,7 @@
 """The likes application: routes, forms, status codes, headers, pages, and how the server starts (`python app.py`)."""
 
 import argparse
+import gc
 import inspect
 import logging
 import math
@@ -11,6 +12,7 @@ import sys
 import threading
 import traceback
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 import bottle
@@ -66,13 +68,13 @@ class LikesApp(Bottle):
 
     def default_error_handler(self, error):
         """Return the page for an HTTPError."""
-        try:
-            username = get_user(plugin.connection())
-        except DatabaseError:  # may be what the page is about
-            username = None
-        title = error.status_line.partition(' ')[2]
+        username = None
+        with suppress(DatabaseError):  # may be what the page is about
+            if error.status_code != 503 or hasattr(plugin.local, 'db'):  # else it would be waited for once more
+                username = get_user(plugin.connection())
         text = ERRORS.get(error.status_code, error.body)
-        return page('error.tpl', username, title=title, text=text, traceback=bottle.DEBUG and error.traceback)
+        info = {'text': text, 'status': error.status_line, 'traceback': bottle.DEBUG and error.traceback}
+        return page('error.tpl', username, title='That did not work', **info)
 
 
 class DatabasePlugin:
@@ -81,12 +83,13 @@ class DatabasePlugin:
     Every thread keeps one open: to open and configure it takes longer than all the rest of a request.
     """
 
-    name, api = 'db', 2
+    api = 2
     local = threading.local()
 
     def connection(self):
         """Return the connection of this thread."""
         if not hasattr(self.local, 'db'):
+            gc.collect()  # closes those of threads that have ended: nothing else would, sqlite3 has them in a cycle
             self.local.db = COMP249Db()
         return self.local.db
 
@@ -99,7 +102,7 @@ class DatabasePlugin:
             try:
                 return callback(self.connection(), **args)
             except HTTPResponse:
-                raise
+                raise  # an answer, not a failure: an HTTPError is one
             except OperationalError as error:  # locked, disk full, read-only: it may pass
                 log.error('%s %r: %s', request.method, request.path, error)
                 raise HTTPError(503, retry_after=5) from None
@@ -116,7 +119,7 @@ plugin = app.install(DatabasePlugin())
 
 @app.hook('before_request')
 def refuse_other_origins():
-    """Refuse a request that changes something and that a page of another site has sent, as Go 1.25's net/http does.
+    """Refuse a form that a page of another site has sent (cross-site request forgery), as Go 1.25's net/http does.
 
     Browsers say where a request comes from (Fetch Metadata, RFC 6454); what says nothing is no browser, and holds no
     visitor's cookie. So no tokens are needed (OWASP ASVS 5.0, 3.5.1).
@@ -164,18 +167,18 @@ def form():
             raise HTTPError(413, 'That is more than this site takes at once. Go back and send less.')
         if request.body.seek(0, os.SEEK_END) < request.content_length:
             raise HTTPError(400, 'Only a part of the form arrived. Go back and send it again.')
-        # No page sends multipart, where any field may name a charset: some take seconds to decode, and the names that
-        # Python does not know stay in its memory for good.
+        # No page sends multipart, where any field may name a charset: some take seconds to decode, and unknown names
+        # stay in Python's memory for good. The type may stand in quotes.
         if 'multipart/' in request.content_type:
             raise ValueError
-        return request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1
+        return request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
     except ValueError:
         raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
 
 
 @app.route('/')
 def index(db):
-    """Home page."""
+    """Home page. DatabasePlugin hands in `db`, here and below."""
     key = get_session(db)
     return page('dblikes.tpl', get_user(db), title='Welcome Home!', likes=get_likes(db, key), max_like=MAX_LIKE)
 
@@ -183,19 +186,19 @@ def index(db):
 @app.post('/likes')
 def like(db):
     """Process the like form."""
-    likes = ' '.join(form().likes.split())
-    # Checked before there is a session: an error answers without the cookie, and nobody could use the session again.
+    likes = ' '.join(form().likes.split())  # a run of white space is one space, as the page shows it
+    # Checked before get_session: an error page sends no cookie, so a new session would be lost.
     if len(likes) > MAX_LIKE:
         raise HTTPError(400, f'That is too long: a thing to like has at most {MAX_LIKE} characters.')
     if any(unicodedata.category(character) == 'Cc' for character in likes):
         raise HTTPError(400, 'That has control characters in it, which no page can show.')
     key = get_session(db)
     try:
-        while likes:
+        if likes:
             keep_session(db)
-            if store_like(db, key, likes):
-                break
-            key = new_session(db)  # the old one has ended since get_session
+            while not store_like(db, key, likes):  # the session has ended since get_session
+                key = new_session(db)
+                keep_session(db)
     except ListFull:
         raise HTTPError(409, 'Your list is full. Forget Me, on the home page, empties it.') from None
     return redirect()
@@ -204,8 +207,9 @@ def like(db):
 @app.post('/forget')
 def forget_me(db):
     """Process the Forget Me button (the chapter's first exercise)."""
+    username = get_user(db)
     forget(db)
-    log.info('forget: %r', get_user(db))
+    log.info('forget: %r', username)
     return redirect()
 
 
@@ -237,8 +241,9 @@ def login(db):
 @app.post('/logout')
 def logout(db):
     """Process the Log out button."""
+    username = get_user(db)
     log_out(db)
-    log.info('logout: %r', get_user(db))
+    log.info('logout: %r', username)
     return redirect()
 
 
@@ -274,7 +279,7 @@ def main():
     parser.add_argument('--debug', action='store_true', help='reload changed code, show tracebacks in the page')
     args = parser.parse_args()
     if args.workers < 1 or not 0 <= args.port <= 65535:
-        sys.exit('app.py: there must be a worker at least, and the port be from 0 to 65535')
+        sys.exit('app.py: --workers must be at least 1, and --port from 0 to 65535')
     if args.db:
         os.environ['LIKES_DB'] = args.db
     try:
@@ -285,8 +290,11 @@ def main():
     try:
         host, port = free_address(args.host, args.port)  # Granian would share a taken port in silence
     except (OSError, UnicodeError) as error:
-        sys.exit(f'{args.host}:{args.port}: {getattr(error, "strerror", None) or error}')
+        reason = getattr(error, 'strerror', None) or str(error)
+        sys.exit(f'{args.host}:{args.port}: {reason.partition(" (while")[0]}')
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the server takes over
+    if args.debug:
+        sys.argv.append(f'--port={port}')  # for the process that Bottle's reloader starts
     if sys.stdout:
         sys.stdout.reconfigure(errors='replace')  # one that cannot show the name of the file still shows the rest
     print(f'Likes at http://{f"[{host}]" if ":" in host else host}:{port}/, database {default_path()}', flush=True)
@@ -310,6 +318,7 @@ def serve(load, host, port, workers):
         http='1',
         workers=workers,
         blocking_threads=THREADS,
+        backpressure=10_000,  # open connections; with Granian's 512, as many idle browsers would keep out all others
         respawn_failed_workers=True,
         workers_kill_timeout=10,  # seconds; longer than a request waits for the database
         log_level='warning',

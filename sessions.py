@@ -4,29 +4,26 @@ The cookie holds nothing but a random key; all that the site knows of the visito
 key that is not in the table of sessions, or whose time is over, counts as no cookie at all.
 """
 
-import re
 import time
 import uuid
 
 from bottle import request, response
 
-import db as database
+import db as database  # `db` is the connection everywhere else
 
 COOKIE_NAME = 'likes_session'
 
 MINUTE, HOUR, DAY = 60, 60 * 60, 24 * 60 * 60  # seconds
-UNUSED_LIFETIME = 1 * DAY  # until the first like: crawlers bring one with each visit and must not fill the disk
-ANONYMOUS_LIFETIME = 30 * DAY  # from the first like
+UNUSED_LIFETIME = 1 * DAY  # until the first like: a crawler starts one at each visit, and must not fill the disk
+ANONYMOUS_LIFETIME = 30 * DAY  # from the first like; to extend it at each visit would make every page a write
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
 
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
 THROTTLE_TIME = 5 * MINUTE
 
-clock = time.time  # a name of our own, so that a test can set the time
+NOBODY = None, None, None  # key, username, expires where there is no session
 
-# Read straight from the header: http.cookies, behind request.get_cookie, gives up at the first odd cookie, and any
-# program on the same host may have set one. The value is one of str(uuid.uuid4()); some clients quote it.
-COOKIE = re.compile(rf'(?:^|;)\s*{COOKIE_NAME}="?([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})"?(?=;|$)')
+clock = time.time  # a name of our own, so that a test can set the time
 
 
 class Throttled(Exception):
@@ -38,11 +35,15 @@ def over_https(environ):
     return environ['wsgi.url_scheme'] == 'https' or environ.get('HTTP_X_FORWARDED_PROTO') == 'https'
 
 
-def _send_cookie(key, max_age):
-    """Set the session cookie, which no script can read and no other site can use (OWASP ASVS 5.0, 3.3)."""
+def _switch_to(session, max_age):
+    """Make (key, username, expires) the session of the request from here on, and send its cookie.
+
+    No script can read the cookie, and no form on another site sends it along (OWASP ASVS 5.0, 3.3).
+    """
+    request.environ['likes.session'] = session
     response.set_cookie(
         COOKIE_NAME,
-        key,
+        session[0] or '',
         max_age=max_age,
         path='/',
         httponly=True,
@@ -52,15 +53,18 @@ def _send_cookie(key, max_age):
 
 
 def _current(db):
-    """Return (key, username, expires) of the session that came with the request, or three times None.
+    """Return (key, username, expires) of the visitor's session, or NOBODY if there is none.
 
-    Looked up once, since several functions ask; a session that ends within the request is still known after it.
+    Looked up once and kept in the environ, which lasts as long as the request, since several functions ask.
     """
     environ = request.environ
     if 'likes.session' not in environ:
-        environ['likes.session'] = None, None, None
-        for key in COOKIE.findall(environ.get('HTTP_COOKIE', '')):
-            session = database.find_session(db, key, clock())
+        environ['likes.session'] = NOBODY
+        # Not request.get_cookie: it finds nothing once any program on the same host has set an odd cookie.
+        for cookie in environ.get('HTTP_COOKIE', '').split(';'):
+            name, _, key = cookie.strip().partition('=')
+            key = key.strip('"')  # some clients quote it
+            session = name == COOKIE_NAME and database.find_session(db, key, clock())
             if session:
                 environ['likes.session'] = key, *session
                 break
@@ -82,9 +86,8 @@ def new_session(db):
     key, now = str(uuid.uuid4()), clock()
     database.remove_expired_sessions(db, now)
     database.add_session(db, key, None, now + UNUSED_LIFETIME)
-    # The cookie may outlive the session, which the server ends, but must not end before it.
-    _send_cookie(key, UNUSED_LIFETIME + ANONYMOUS_LIFETIME)
-    request.environ['likes.session'] = key, None, now + UNUSED_LIFETIME
+    # The cookie lasts as long as the session can at most; the server ends the session, maybe sooner.
+    _switch_to((key, None, now + UNUSED_LIFETIME), UNUSED_LIFETIME + ANONYMOUS_LIFETIME)
     return key
 
 
@@ -92,7 +95,7 @@ def keep_session(db):
     """Give the visitor's session its full lifetime if it is anonymous and about to get its first like."""
     key, username, expires = _current(db)
     now = clock()
-    if username is None and expires <= now + UNUSED_LIFETIME:  # a later end shows that it has likes
+    if username is None and expires <= now + UNUSED_LIFETIME:  # else it has been extended already
         database.extend_session(db, key, now + ANONYMOUS_LIFETIME)
 
 
@@ -103,7 +106,7 @@ def log_in(db, username, password):
     attacker may have planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
     """
     if len(username) > database.MAX_USERNAME:
-        return False  # nobody's, and too long to be worth a row
+        return False  # nobody's, and not worth a row in failed_logins
     _throttle(db, username)
     password_hash = database.check_password(db, username, password)
     old_key, key = _current(db)[0], str(uuid.uuid4())
@@ -120,7 +123,7 @@ def log_in(db, username, password):
         database.move_likes(db, old_key, username)
         database.end_session(db, old_key)
         database.add_session(db, key, username, now + LOGIN_LIFETIME)
-    _send_cookie(key, LOGIN_LIFETIME)
+    _switch_to((key, username, now + LOGIN_LIFETIME), LOGIN_LIFETIME)
     return True
 
 
@@ -129,7 +132,7 @@ def _throttle(db, username):
     now = clock()
     failed = database.get_failed_logins(db, username, now - THROTTLE_TIME)
     if len(failed) >= MAX_FAILED_LOGINS:
-        raise Throttled(failed[-MAX_FAILED_LOGINS] + THROTTLE_TIME - now)
+        raise Throttled(failed[0] + THROTTLE_TIME - now)
 
 
 def log_out(db):
@@ -137,13 +140,12 @@ def log_out(db):
     key, _, _ = _current(db)
     if key:
         database.end_session(db, key)
-        _send_cookie('', 0)
+        _switch_to(NOBODY, 0)
 
 
 def forget(db):
     """Remove all that the visitor likes, then log out."""
     key, _, _ = _current(db)
     if key:
-        with database.writing(db):
-            database.forget_likes(db, key)
-            log_out(db)
+        database.forget_likes(db, key)
+        log_out(db)

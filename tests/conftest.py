@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
 
 os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
+
+for number in (signal.SIGINT, getattr(signal, 'SIGHUP', signal.SIGINT)):
+    if signal.getsignal(number) == signal.SIG_IGN:  # under nohup, or behind a script; what a test starts inherits it
+        signal.signal(number, lambda *_: None)
 
 settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
 

@@ -13,6 +13,24 @@ def test_the_first_visit_is_welcomed_with_an_empty_list_and_a_cookie(browser):
     assert 'likes_session=' in page.headers['Set-Cookie']
 
 
+def test_the_field_takes_no_more_than_the_site(browser):
+    assert browser.get('/').forms['likeform']['likes'].attrs['maxlength'] == '200'
+
+
+def test_the_page_counts(browser):
+    browser.like('tea')
+    assert browser.get('/').html.h2.string == 'You like 1 thing'
+    browser.like('coffee')
+    assert browser.get('/').html.h2.string == 'You like 2 things'
+
+
+def test_forget_me_says_what_it_does(browser, user):
+    browser.like('tea')
+    assert 'logs you out' not in browser.get('/').text
+    browser.log_in()
+    assert 'logs you out' in browser.get('/').html.find(id='forgetform').p.string
+
+
 def test_a_second_visit_keeps_the_key_and_sends_no_cookie(browser):
     browser.get('/')
     key = browser.key

@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import sys
 import threading
+import weakref
 from contextlib import closing, contextmanager
 
 import pytest
@@ -68,6 +69,7 @@ def part(content, charset='utf-8'):
 TOO_LONG, CONTROL, UNREADABLE = 'too long', 'control characters', 'could not be read'
 PARTIAL, TOO_BIG, NOWHERE, NOT_HERE = 'Only a part', 'more than this site takes', 'nothing at this address', 'that kind'
 BIG = b'likes=' + b'x' * 110_000
+KB_100 = b'likes=tea&more='.ljust(100 * 1024, b'x')
 
 
 def post(body, content_type=FORM, path='/likes', **headers):
@@ -105,6 +107,7 @@ REFUSED = {
     'a field name that is not UTF-8': (post('caf%E9=1&likes=tea'), 400, UNREADABLE),
     'a second field that is not UTF-8': (post('likes=tea&more=%FF'), 400, UNREADABLE),
     'a multipart form': (post(part(b'tea'), MULTIPART), 400, UNREADABLE),
+    'a multipart form in quotes': (post(part(b'tea'), '"multipart/form-data"; boundary=edge'), 400, UNREADABLE),
     'a multipart form in capitals': (post(part(b'tea'), MULTIPART.upper()), 400, UNREADABLE),
     'a charset that there is not': (post(part(b'tea', 'klingon'), MULTIPART), 400, UNREADABLE),
     'a multipart form in a charset that there is not': (
@@ -121,6 +124,7 @@ REFUSED = {
     'a length beyond the multipart body': (post(part(b'tea'), MULTIPART, Content_Length='9999'), 400, PARTIAL),
     'a form that does not say its length': (post('likes=tea', Transfer_Encoding='chunked'), 411, 'how long it is'),
     'a body over 100 KB': (post(BIG), 413, TOO_BIG),
+    'a body of 100 KB and a byte': (post(KB_100 + b'x'), 413, TOO_BIG),
     'a multipart body over 100 KB': (post(part(BIG), MULTIPART), 413, TOO_BIG),
     'a multipart body in a charset that takes seconds to read': (
         post(part(b'9' * 95_000, 'punycode'), MULTIPART),
@@ -243,6 +247,11 @@ def test_an_endless_form_is_not_read_to_its_end(path):
     statuses = []
     app.app(environ, lambda status, *_: statuses.append(int(status[:3])))
     assert statuses == [411]
+
+
+def test_a_form_of_100_kb_is_taken(browser):
+    browser.post('/likes', KB_100)
+    assert browser.likes == ['tea']
 
 
 # Odd, but good
@@ -491,13 +500,41 @@ def test_a_bug_that_needs_no_database_gives_the_same_page(browser, monkeypatch):
     assert 'Traceback' not in answer.text
 
 
-def test_the_error_page_needs_no_database(browser, monkeypatch):
+@pytest.mark.parametrize(('error', 'status'), [(sqlite3.OperationalError, 503), (sqlite3.DatabaseError, 500)])
+def test_the_error_page_needs_no_database(browser, monkeypatch, error, status):
     def broken(*_):
-        raise sqlite3.OperationalError('unable to open database file')
+        raise error('unable to open database file')
 
     monkeypatch.setattr(app, 'COMP249Db', broken)
     assert 'There is nothing' in browser.get('/nowhere', expect_errors=True).html.main.get_text()
+    assert browser.get('/', expect_errors=True).status_code == status
+
+
+def test_a_database_that_cannot_be_opened_is_waited_for_once(browser, monkeypatch):
+    waits = []
+
+    def locked(*_):
+        waits.append(database.LOCK_TIMEOUT)
+        raise sqlite3.OperationalError('database is locked')
+
+    monkeypatch.setattr(app, 'COMP249Db', locked)
     assert browser.get('/', expect_errors=True).status_code == 503
+    assert len(waits) == 1
+
+
+def test_a_thread_that_ends_leaves_no_connection_behind(browser):
+    """The HTTP server ends threads that have nothing to do."""
+    connections = []
+
+    def visit():
+        browser.get('/login')
+        connections.append(weakref.ref(app.plugin.connection()))
+
+    for _ in range(5):
+        thread = threading.Thread(target=visit)
+        thread.start()
+        thread.join()
+    assert [bool(connection()) for connection in connections] == [False, False, False, False, True]
 
 
 # What the HTTP server decides

@@ -561,7 +561,7 @@ def test_a_read_only_file_is_no_end(serve, path, obey_file_modes):
     until(lambda: len(processes(server, worker=True) - killed) == 2)
     for _ in range(10):
         assert_unavailable(visitor.visit())
-    assert 'the file is read-only' in server.log.read_text()
+    assert 'the file cannot be written' in server.log.read_text()
     path.chmod(0o600)
     for number in range(10):
         assert visitor.like(f'thing {number}').status == 303
@@ -586,6 +586,23 @@ def test_two_hundred_first_visitors_at_once(serve, db):
     assert {answer.status for answer in answers} == {200}
     assert len({visitor.cookie for visitor in visitors}) == 200
     assert db.execute('SELECT count(*) FROM sessions').fetchone() == (200,)
+
+
+def test_connections_that_are_left_open_keep_nobody_out(serve):
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip('needs 1,200 open files')
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    try:
+        server = serve()
+        with contextlib.ExitStack() as stack:
+            for _ in range(1200):
+                stack.enter_context(socket.create_connection(('127.0.0.1', server.port)))
+            assert Visitor(server).visit().status == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_fifty_logins_of_one_user_at_once(serve, db, user):

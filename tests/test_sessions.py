@@ -5,6 +5,7 @@ import pytest
 
 import db as database
 import sessions
+from conftest import PASSWORD
 from sessions import ANONYMOUS_LIFETIME, LOGIN_LIFETIME, UNUSED_LIFETIME
 
 
@@ -35,6 +36,18 @@ def test_get_session_returns_the_cookies_key(db):
     database.add_session(db, key := '0b51fd8e-8a2e-4fd5-ae2c-d0ac7de0d3a6', None, 2**40)
     bottle.request.bind({'wsgi.url_scheme': 'http', 'HTTP_COOKIE': f'likes_session={key}'})
     assert sessions.get_session(db) == key
+
+
+def test_a_login_and_its_end_hold_for_the_rest_of_the_request(request_, db, user):
+    old_key = sessions.get_session(db)
+    assert sessions.log_in(db, 'anna', PASSWORD)
+    key = sessions.get_session(db)
+    assert key != old_key
+    assert sessions.get_user(db) == 'anna'
+    assert database.store_like(db, key, 'tea')
+    sessions.log_out(db)
+    assert sessions.get_user(db) is None
+    assert sessions.get_session(db) not in (old_key, key)
 
 
 def test_a_session_without_likes_ends_after_a_day(browser, clock):
