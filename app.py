@@ -1,7 +1,6 @@
 """The likes application: routes, forms, status codes, headers, pages, and how the server starts (`python app.py`)."""
 
 import argparse
-import gc
 import inspect
 import logging
 import math
@@ -77,6 +76,20 @@ class LikesApp(Bottle):
         return page('error.tpl', username, title='That did not work', **info)
 
 
+class Closer:
+    """Closes a connection when the thread ends that keeps this object.
+
+    Python alone would close it when the garbage collector comes by: sqlite3 makes each connection part of a cycle.
+    """
+
+    def __init__(self, db):
+        self.close = db.close
+
+    def __del__(self):
+        """Close it."""
+        self.close()
+
+
 class DatabasePlugin:
     """Hands a connection to the database to each handler that takes a `db`.
 
@@ -89,8 +102,8 @@ class DatabasePlugin:
     def connection(self):
         """Return the connection of this thread."""
         if not hasattr(self.local, 'db'):
-            gc.collect()  # closes those of threads that have ended: nothing else would, sqlite3 has them in a cycle
             self.local.db = COMP249Db()
+            self.local.closer = Closer(self.local.db)
         return self.local.db
 
     def apply(self, callback, route):
