@@ -178,6 +178,7 @@ def compare(folder, args):
         for module in ('app', 'limit'):
             with Server(module, data.copy(), args.workers) as server:
                 pages.add(server.page(data.sample[0]))
+                server.measure('first', data, 1)  # the write-ahead log comes to its size
                 for mode in MODES:
                     progress(f'round {turn + 1} of {args.rounds}: {module}, {MODES[mode]}')
                     found.setdefault((module, mode), []).append(server.measure(mode, data, args.seconds))
