@@ -147,5 +147,7 @@ def forget(db):
     """Remove all that the visitor likes, then log out."""
     key, _, _ = _current(db)
     if key:
-        database.forget_likes(db, key)
-        log_out(db)
+        with database.writing(db):
+            database.forget_likes(db, key)
+            database.end_session(db, key)
+        _switch_to(NOBODY, 0)

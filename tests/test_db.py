@@ -407,6 +407,14 @@ def test_a_password_from_a_pipe_keeps_its_spaces(path, browser):
     assert browser.username == 'anna'
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs a full device')
+def test_a_table_that_cannot_be_printed_is_told_in_one_line(path, db):
+    with open('/dev/full', 'w') as full:
+        command = [sys.executable, ROOT / 'db.py', '--db', path, 'show']
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, 'db.py: [Errno 28] No space left on device\n')
+
+
 @pytest.mark.skipif(os.name == 'nt', reason='needs sh')
 def test_the_command_needs_no_standard_output(path, browser):
     command = ['sh', '-c', '"$0" "$@" >&-', sys.executable, ROOT / 'db.py', '--db', path, 'adduser', 'anna']

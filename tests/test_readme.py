@@ -97,3 +97,6 @@ def test_the_backup_can_be_restored(path, serve, browser, other_browser):
     app.plugin.local.db = database.COMP249Db(path)
     assert other_browser.username is None
     assert browser.likes == ['tea']
+    path.rename(path.with_name('elsewhere.db'))
+    assert subprocess.run(['sh', '-ec', backup], cwd=path.parent).returncode
+    assert path.with_name('likes-backup.db').stat().st_size > 4096  # not replaced by an empty one

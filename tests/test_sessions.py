@@ -50,6 +50,21 @@ def test_a_login_and_its_end_hold_for_the_rest_of_the_request(request_, db, user
     assert sessions.get_session(db) not in (old_key, key)
 
 
+def test_forget_does_all_or_nothing(request_, db, user, monkeypatch):
+    sessions.log_in(db, 'anna', PASSWORD)
+    key = sessions.get_session(db)
+    database.store_like(db, key, 'tea')
+
+    def disk_full(*_):
+        raise database.OperationalError('database or disk is full')
+
+    monkeypatch.setattr(database, 'end_session', disk_full)
+    with pytest.raises(database.OperationalError):
+        sessions.forget(db)
+    assert database.get_likes(db, key) == ['tea']
+    assert sessions.get_user(db) == 'anna'
+
+
 def test_a_session_without_likes_ends_after_a_day(browser, clock):
     browser.get('/')
     key = browser.key
