@@ -5,223 +5,65 @@ import inspect
 import logging
 import math
 import os
+import queue
 import signal
 import socket
 import sys
-import threading
-import traceback
 import unicodedata
-from contextlib import suppress
 from pathlib import Path
 
 import bottle
-from bottle import Bottle, HTTPError, HTTPResponse, request, response, static_file, template
+from bottle import Bottle, HTTPError, request, response, static_file, template
 
-from db import COMP249Db, DatabaseError, ListFull, OperationalError, check_file, default_path, get_likes, store_like
-from sessions import Throttled, forget, get_session, get_user, keep_session, log_in, log_out, new_session, over_https
-
-HERE = Path(__file__).resolve().parent  # the app may be started in any folder
-STATIC = str(HERE / 'static')
-VIEWS = [str(HERE / 'views')]
+import db as database  # `db` is the connection everywhere else
+from db import COMP249Db, default_path, get_likes, get_user, store_like, writing
+from sessions import Throttled, find_session, forget, get_session, keep_session, log_in, log_out, over_https
 
 MAX_LIKE = 200  # characters
-THREADS = 2  # in each worker
-YEAR = 365 * 24 * 60 * 60  # seconds
+STATIC = Path(__file__).resolve().with_name('static')  # the app may be started in any folder
+VIEWS = [str(STATIC.with_name('views'))]  # a list of its own, since Bottle keeps compiled templates by its identity
 
-SECURITY_HEADERS = [  # OWASP ASVS 5.0, 3.4
-    (
-        'Content-Security-Policy',
-        "default-src 'none'; style-src 'self'; img-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ('X-Content-Type-Options', 'nosniff'),
-    ('Referrer-Policy', 'same-origin'),  # no-referrer would make browsers send `Origin: null` with our own forms
-    ('Cross-Origin-Opener-Policy', 'same-origin'),
-    ('Cross-Origin-Resource-Policy', 'same-origin'),
-]
-HTTPS_HEADERS = [*SECURITY_HEADERS, ('Strict-Transport-Security', f'max-age={YEAR}')]
-
-ERRORS = {  # what the page says; for other statuses, what the code that raised the error says
-    404: 'There is nothing at this address.',
-    405: 'This address does not take that kind of request.',
-    500: 'Something broke on this side. It has been written down; nothing that you stored is lost.',
-    503: 'The lists cannot be reached just now. Nothing is lost; please try again in a few seconds.',
-}
-
+app = Bottle()
 logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')  # to standard error
 log = logging.getLogger('likes')
 
 
-class LikesApp(Bottle):
-    """Bottle, with the security headers on every response and a page of the site for every error."""
-
-    def wsgi(self, environ, start_response):
-        """Answer one request (PEP 3333)."""
-
-        # Not in an after_request hook: what that sets is gone when a handler fails.
-        def start(status, headers, exc_info=None):
-            headers += HTTPS_HEADERS if over_https(environ) else SECURITY_HEADERS
-            return start_response(status, headers, exc_info)
-
-        return super().wsgi(environ, start)
-
-    def default_error_handler(self, error):
-        """Return the page for an HTTPError."""
-        username = None
-        with suppress(DatabaseError):  # may be what the page is about
-            if error.status_code != 503 or hasattr(plugin.local, 'db'):  # else it would be waited for once more
-                username = get_user(plugin.connection())
-        text = ERRORS.get(error.status_code, error.body)
-        info = {'text': text, 'status': error.status_line, 'traceback': bottle.DEBUG and error.traceback}
-        return page('error.tpl', username, title='That did not work', **info)
-
-
-class Closer:
-    """Closes a connection when the thread ends that keeps this object.
-
-    Python alone would close it when the garbage collector comes by: sqlite3 makes each connection part of a cycle.
-    """
-
-    def __init__(self, db):
-        self.close = db.close
-
-    def __del__(self):
-        """Close it."""
-        self.close()
-
-
-class DatabasePlugin:
-    """Hands a connection to the database to each handler that takes a `db`.
-
-    Every thread keeps one open: to open and configure it takes longer than all the rest of a request.
-    """
-
-    api = 2
-    local = threading.local()
-
-    def connection(self):
-        """Return the connection of this thread."""
-        if not hasattr(self.local, 'db'):
-            self.local.db = COMP249Db()
-            self.local.closer = Closer(self.local.db)
-        return self.local.db
-
-    def apply(self, callback, route):
-        """Return the handler with its `db` filled in and its failures logged (Bottle's plugin interface)."""
-        if 'db' not in inspect.signature(callback).parameters:
-            return callback
-
-        def handler(**args):
-            try:
-                return callback(self.connection(), **args)
-            except HTTPResponse:
-                raise  # an answer, not a failure: an HTTPError is one
-            except OperationalError as error:  # locked, disk full, read-only: it may pass
-                log.error('%s %r: %s', request.method, request.path, error)
-                raise HTTPError(503, retry_after=5) from None
-            except Exception as error:
-                log.exception('%s %r', request.method, request.path)
-                raise HTTPError(500, None, error, traceback.format_exc()) from None
-
-        return handler
-
-
-app = LikesApp()
-plugin = app.install(DatabasePlugin())
-
-
-@app.hook('before_request')
-def refuse_other_origins():
-    """Refuse a form that a page of another site has sent (cross-site request forgery), as Go 1.25's net/http does.
-
-    Browsers say where a request comes from (Fetch Metadata, RFC 6454); what says nothing is no browser, and holds no
-    visitor's cookie. So no tokens are needed (OWASP ASVS 5.0, 3.5.1).
-    """
-    environ = request.environ
-    if environ['REQUEST_METHOD'] in ('GET', 'HEAD', 'OPTIONS'):
-        return
-    site = environ.get('HTTP_SEC_FETCH_SITE')
-    origin = environ.get('HTTP_ORIGIN')
-    if site:
-        allowed = site in ('same-origin', 'none')
-    else:
-        allowed = not origin or origin.partition('://')[2] == environ.get('HTTP_HOST')
-    if not allowed:
-        raise HTTPError(403, 'This form was sent from another site. Use the form on this one.')
-
-
-def page(view, username, **info):
-    """Return the page with the view in the layout. `username` is who is logged in, or None."""
-    response.set_header('Cache-Control', 'no-store')  # so that Back after a logout shows nothing
-    return template('layout.tpl', info, view=view, username=username, asset=asset, template_lookup=VIEWS)
-
-
-def asset(name):
-    """Return the URL of a static file. It changes with the file, so that browsers may keep what they have for good."""
-    return f'/static/{name}?{os.stat(f"{STATIC}/{name}").st_mtime_ns:x}'
-
-
-def redirect():
-    """Send the visitor to the home page, by GET."""
-    response.status = 303
-    response.set_header('Location', '/')
-    return 'Redirect to /'
-
-
-def form():
-    """Return the fields of the form that was sent, decoded, as attributes ('' for an absent one).
-
-    Raises HTTPError 400, 411, 413.
-    """
-    if request.chunked:  # Bottle would read on without end
-        raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
-    try:
-        if request.content_length > request.MEMFILE_MAX:
-            raise HTTPError(413, 'That is more than this site takes at once. Go back and send less.')
-        if request.body.seek(0, os.SEEK_END) < request.content_length:
-            raise HTTPError(400, 'Only a part of the form arrived. Go back and send it again.')
-        # No page sends multipart, where any field may name a charset: some take seconds to decode, and unknown names
-        # stay in Python's memory for good. The type may stand in quotes.
-        if 'multipart/' in request.content_type:
-            raise ValueError
-        return request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
-    except ValueError:
-        raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
-
-
 @app.route('/')
 def index(db):
-    """Home page. DatabasePlugin hands in `db`, here and below."""
+    """Home page. DatabasePlugin hands in `db` and `form`, here and below."""
     key = get_session(db)
-    return page('dblikes.tpl', get_user(db), title='Welcome Home!', likes=get_likes(db, key), max_like=MAX_LIKE)
+    return page('dblikes.tpl', title='Welcome Home!', username=get_user(db, key), likes=get_likes(db, key))
 
 
 @app.post('/likes')
-def like(db):
+def like(db, form):
     """Process the like form."""
-    likes = ' '.join(form().likes.split())  # a run of white space is one space, as the page shows it
-    # Checked before get_session: an error page sends no cookie, so a new session would be lost.
-    if len(likes) > MAX_LIKE:
+    thing = ' '.join(form.likes.split())  # a run of white space is one space, as the page shows it
+    if len(thing) > MAX_LIKE:
         raise HTTPError(400, f'That is too long: a thing to like has at most {MAX_LIKE} characters.')
-    if any(unicodedata.category(character) == 'Cc' for character in likes):
+    if any(unicodedata.category(character) == 'Cc' for character in thing):
         raise HTTPError(400, 'That has control characters in it, which no page can show.')
-    key = get_session(db)
-    try:
-        if likes:
-            keep_session(db)
-            while not store_like(db, key, likes):  # the session has ended since get_session
-                key = new_session(db)
-                keep_session(db)
-    except ListFull:
-        raise HTTPError(409, 'Your list is full. Forget Me, on the home page, empties it.') from None
+    with writing(db):
+        key = get_session(db)
+        likes = get_likes(db, key)
+        if thing and thing not in likes:
+            if len(likes) >= database.MAX_LIKES:
+                raise HTTPError(409, 'Your list is full. Forget Me, on the home page, empties it.')
+            if not likes:
+                keep_session(db, key)
+            store_like(db, key, thing)
     return redirect()
 
 
 @app.post('/forget')
-def forget_me(db):
-    """Process the Forget Me button (the chapter's first exercise)."""
-    username = get_user(db)
-    forget(db)
+def forget_me(db, form):
+    """Process the Forget Me form (the chapter's first exercise)."""
+    with writing(db):
+        username = get_user(db, find_session(db))
+        if 'username' in form and form.username != (username or ''):  # the page showed another list than this
+            problem = 'Nothing was deleted: somebody has logged in or out since that page was opened. Look again.'
+            return page('login.tpl', title='Log in', username=username, name='', problem=problem)
+        forget(db)
     log.info('forget: %r', username)
     return redirect()
 
@@ -229,16 +71,16 @@ def forget_me(db):
 @app.get('/login')
 def login_page(db):
     """Login page."""
-    return redirect() if get_user(db) else page('login.tpl', None, title='Log in', name='', problem='')
+    user = get_user(db, find_session(db))
+    return redirect() if user else page('login.tpl', title='Log in', username=None, name='', problem='')
 
 
-@app.post('/login')
-def login(db):
-    """Process the login form."""
-    fields = form()
-    name = fields.username.strip()
+@app.post('/login', pool='logins')
+def login(db, form):
+    """Process the login form (the chapter's exercise on authenticated sessions)."""
+    name = database.normal_name(form.username)
     try:
-        if log_in(db, name, fields.password):
+        if log_in(db, name, form.password):
             log.info('login: %r', name)
             return redirect()
         problem = 'Login failed, please try again'
@@ -247,14 +89,14 @@ def login(db):
         problem = f'Too many logins with this name have failed. Try again in {math.ceil(wait / 60)} min.'
         response.status = 429
         response.set_header('Retry-After', str(wait))
-    log.info('login failed: %r', name[:100])
-    return page('login.tpl', get_user(db), title='Log in', name=name, problem=problem)
+    log.info('login failed: %r', name[: database.MAX_USERNAME])
+    return page('login.tpl', title='Log in', username=get_user(db, find_session(db)), name=name, problem=problem)
 
 
 @app.post('/logout')
 def logout(db):
-    """Process the Log out button."""
-    username = get_user(db)
+    """Process the Log out button (the chapter's last exercise)."""
+    username = get_user(db, find_session(db))
     log_out(db)
     log.info('logout: %r', username)
     return redirect()
@@ -262,67 +104,157 @@ def logout(db):
 
 @app.get('/static/<path:path>')
 def static(path):
-    """Style sheet and icon."""
-    # A link made by asset() stands for one version of the file.
-    cache = f'public, max-age={YEAR}, immutable' if request.query_string else 'no-cache'
-    return static_file(path, STATIC, headers={'Cache-Control': cache})
+    """Style sheet and icon. Whoever edits them sees it after a minute at most."""
+    return static_file(path, STATIC, headers={'Cache-Control': 'max-age=60'})
 
 
-def load():
-    """Return the app, for a worker process."""
-    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C and a closed terminal reach all processes; the first is to act
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    return app
+class DatabasePlugin:
+    """Hands a connection `db`, and the fields of the `form` sent, to each handler that has such parameters.
+
+    Connections come from a pool. Logins have one of their own, as they keep theirs while a password is checked.
+    """
+
+    api = 2
+
+    def __init__(self):
+        self.pools = {'pages': queue.SimpleQueue(), 'logins': queue.SimpleQueue()}
+        for name in ('pages', 'pages', 'logins'):
+            self.pools[name].put(None)  # a connection to be, opened when first needed and then kept
+
+    def apply(self, handler, route):
+        """Return the handler with its parameters filled in."""
+        parameters = inspect.signature(handler).parameters
+        pool = self.pools[route.config.get('pool', 'pages')]
+
+        def filled_in():
+            fields = {'form': read_form()} if 'form' in parameters else {}  # read slowly, it holds no connection
+            db = pool.get()
+            try:
+                db = db or COMP249Db()
+                return handler(db, **fields)
+            except (database.OperationalError, OSError) as error:  # locked, disk full, read-only: it may pass
+                log.error('%s %r: %s', request.method, request.path, error, exc_info=bottle.DEBUG)
+                db = db and db.close()  # the next one opens the file anew
+                raise HTTPError(503, retry_after=5) from None
+            finally:
+                pool.put(db)
+
+        return filled_in if 'db' in parameters else handler
 
 
-def free_address(host, port):
-    """Return the numeric (host, port) to listen on, any free port for 0. Raises OSError if it is taken or not ours."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.create_server(address, family=family) as server:
-        return server.getsockname()[:2]
+app.install(DatabasePlugin())
+
+
+def read_form():
+    """Return the fields of the form sent, decoded, '' for an absent one. Raises HTTPError 400, 411, 413."""
+    if request.chunked:  # Bottle would read on without end
+        raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
+    try:
+        form = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
+        kind, arrived = request.content_type, request.body.seek(0, os.SEEK_END)
+        if (kind and not kind.startswith('application/x-www-form-urlencoded')) or arrived < request.content_length:
+            raise ValueError
+    except ValueError:
+        raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
+    return form
+
+
+def page(view, **info):
+    """Return the page with the view in the layout. `username` is who is logged in, or None."""
+    limits = {'max_like': MAX_LIKE, 'max_username': database.MAX_USERNAME}
+    return template('layout.tpl', info, limits, view=view, template_lookup=VIEWS)
+
+
+def redirect():
+    """Send the visitor to the home page (Post/Redirect/Get)."""
+    response.status = 303
+    response.set_header('Location', '/')
+    return 'Redirect to /'
+
+
+@app.hook('before_request')
+def refuse_other_origins():
+    """Refuse a form that a page of another site has sent (cross-site request forgery; OWASP ASVS 5.0, 3.5.1).
+
+    Browsers say where a request comes from (Fetch Metadata, RFC 6454), so no tokens are needed, as in Go 1.25's
+    net/http. What says nothing is no browser, and holds no visitor's cookie.
+    """
+    site, origin = request.get_header('Sec-Fetch-Site'), request.get_header('Origin')
+    if request.method in ('GET', 'HEAD', 'OPTIONS'):
+        allowed = True
+    elif site:
+        allowed = site in ('same-origin', 'none')
+    else:
+        allowed = not origin or origin.partition('://')[2] == request.get_header('Host')
+    if not allowed:
+        raise HTTPError(403, 'This form was sent from another site. Use the form on this one.')
+
+
+@app.hook('after_request')
+def add_headers():
+    """Add the headers that keep other sites and scripts out of the pages (OWASP ASVS 5.0, 3.4)."""
+    response.headers.update(SECURITY_HEADERS)
+    response.headers.setdefault('Cache-Control', 'no-store')  # so that Back after a logout shows nothing
+    if over_https():
+        response.set_header('Strict-Transport-Security', 'max-age=31536000')  # a year
+
+
+SECURITY_HEADERS = {
+    'Content-Security-Policy': "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    'X-Content-Type-Options': 'nosniff',
+    'Referrer-Policy': 'same-origin',  # no-referrer would make browsers send `Origin: null` with our own forms
+    'Cross-Origin-Opener-Policy': 'same-origin',
+    'Cross-Origin-Resource-Policy': 'same-origin',
+}
+
+
+def error_page(error):
+    """Return the page for an HTTPError."""
+    add_headers()  # after a bug in a handler, those of the hook are gone
+    text = ERRORS.get(error.status_code, error.body)
+    return page('error.tpl', title='That did not work', username=None, text=text, error=error, debug=bottle.DEBUG)
+
+
+ERRORS = {  # for other statuses, what the code that raised the error says
+    404: 'There is nothing at this address.',
+    503: 'The lists cannot be reached just now. Nothing is lost; please try again in a few seconds.',
+    500: 'Something broke on this side. It has been logged; nothing that you stored is lost.',
+}
+app.default_error_handler = error_page
 
 
 def main():
-    """Run the server until Ctrl-C or SIGTERM. What keeps it from starting is said in one line, with exit status 1."""
+    """Run the server. What keeps it from starting is told in one line, with exit status 1."""
     parser = argparse.ArgumentParser(description='Serve the likes app.')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s)')
     parser.add_argument('--port', default=8080, type=int, help='0 for any free one (default: %(default)s)')
-    parser.add_argument('--db', metavar='PATH', help='default: $LIKES_DB, else likes.db beside this file')
-    parser.add_argument('--workers', default=2, type=int, help='processes (default: %(default)s)')
+    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or likes.db here')
+    parser.add_argument('--workers', default=2, type=int, choices=range(1, 33), metavar='N', help='processes (2)')
     parser.add_argument('--debug', action='store_true', help='reload changed code, show tracebacks in the page')
     args = parser.parse_args()
-    if args.workers < 1 or not 0 <= args.port <= 65535:
-        sys.exit('app.py: --workers must be at least 1, and --port from 0 to 65535')
-    if args.db:
-        os.environ['LIKES_DB'] = args.db
+    os.environ['LIKES_DB'] = str(args.db)
     try:
-        check_file(default_path())
         COMP249Db().close()
-    except DatabaseError as error:
-        sys.exit(f'{default_path()}: {error}')
+    except (database.DatabaseError, OSError) as error:
+        sys.exit(f'{args.db}: {error}')
     try:
-        host, port = free_address(args.host, args.port)  # Granian would share a taken port in silence
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, 'strerror', None) or str(error)
-        sys.exit(f'{args.host}:{args.port}: {reason.partition(" (while")[0]}')
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # until the server takes over
+        family = socket.AF_INET6 if ':' in args.host else socket.AF_INET
+        with socket.create_server((args.host, args.port), family=family) as server:  # Granian would share a taken port
+            host, port = server.getsockname()[:2]
+    except (OSError, OverflowError) as error:
+        sys.exit(f'{args.host}:{args.port}: {error}')
     if args.debug:
-        sys.argv.append(f'--port={port}')  # for the process that Bottle's reloader starts
-    if sys.stdout:
-        sys.stdout.reconfigure(errors='replace')  # one that cannot show the name of the file still shows the rest
-    print(f'Likes at http://{f"[{host}]" if ":" in host else host}:{port}/, database {default_path()}', flush=True)
-    if args.debug:
-        app.run(host=host, port=port, debug=True, reloader=True)
-        return
-    serve(load, host, port, args.workers)
+        app.run(host=host, port=port, debug=True, reloader=True)  # says itself where it listens
+    else:
+        print(f'Likes at http://{host}:{port}/, database {args.db}', flush=True)
+        serve(host, port, args.workers)
 
 
-def serve(load, host, port, workers):
-    """Serve the WSGI app that `load` returns in each worker, until Ctrl-C or SIGTERM."""
+def serve(host, port, workers):
+    """Serve the app on Granian until Ctrl-C, SIGTERM or SIGHUP (a closed terminal)."""
     from granian import Granian  # not needed where another server runs app:app
 
-    if hasattr(os, 'register_at_fork'):  # a worker that starts has the first process's handler, which does not end it
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     server = Granian(
         'app:app',
         address=host,
@@ -330,23 +262,27 @@ def serve(load, host, port, workers):
         interface='wsgi',
         http='1',
         workers=workers,
-        blocking_threads=THREADS,
+        blocking_threads=64,  # in each worker; most wait for a connection, or for a form to arrive
         backpressure=10_000,  # open connections; with Granian's 512, as many idle browsers would keep out all others
         respawn_failed_workers=True,
         workers_kill_timeout=10,  # seconds; longer than a request waits for the database
-        log_level='warning',
+        log_level='error',
     )
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, 'SIGHUP') and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        signals.append(signal.SIGHUP)  # a closed terminal ends the server; Granian would start its workers anew
+    if hasattr(signal, 'SIGHUP'):  # Granian would start its workers anew
+        server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
+    try:
+        server.serve(target_loader=load, wrap_loader=False)
+    except Exception:  # a worker could not be started again
+        log.exception('the server cannot go on')
+        server.shutdown(1)
+    COMP249Db().close()  # the last connection: its close moves what the write-ahead log holds into the file
 
-    def stop(*_):
-        for number in signals:  # Granian's handler waits for itself for ever if a second signal comes while it runs
-            signal.signal(number, signal.SIG_IGN)
-        server.signal_handler_interrupt()
 
-    server.on_startup(lambda: [signal.signal(number, stop) for number in signals])
-    server.serve(target_loader=load, wrap_loader=False)
+def load():
+    """Return the app, for a worker process."""
+    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C and a closed terminal reach all processes; the first is to act
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    return app
 
 
 if __name__ == '__main__':

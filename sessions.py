@@ -1,7 +1,6 @@
 """Sessions: the cookie, and which session it stands for.
 
-The cookie holds nothing but a random key; all that the site knows of the visitor is in the database under that key. A
-key that is not in the table of sessions, or whose time is over, counts as no cookie at all.
+The cookie holds nothing but a random key: all that the site knows of a visitor is in the database, under that key.
 """
 
 import time
@@ -12,16 +11,12 @@ from bottle import request, response
 import db as database  # `db` is the connection everywhere else
 
 COOKIE_NAME = 'likes_session'
-
 MINUTE, HOUR, DAY = 60, 60 * 60, 24 * 60 * 60  # seconds
 UNUSED_LIFETIME = 1 * DAY  # until the first like: a crawler starts one at each visit, and must not fill the disk
 ANONYMOUS_LIFETIME = 30 * DAY  # from the first like; to extend it at each visit would make every page a write
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
-
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
 THROTTLE_TIME = 5 * MINUTE
-
-NOBODY = None, None, None  # key, username, expires where there is no session
 
 clock = time.time  # a name of our own, so that a test can set the time
 
@@ -30,124 +25,95 @@ class Throttled(Exception):
     """Too many logins with one username have failed; args[0] is the time in seconds until the next may be tried."""
 
 
-def over_https(environ):
-    """Return whether the request came by https, to this server or to a proxy before it."""
-    return environ['wsgi.url_scheme'] == 'https' or environ.get('HTTP_X_FORWARDED_PROTO') == 'https'
-
-
-def _switch_to(session, max_age):
-    """Make (key, username, expires) the session of the request from here on, and send its cookie.
-
-    No script can read the cookie, and no form on another site sends it along (OWASP ASVS 5.0, 3.3).
-    """
-    request.environ['likes.session'] = session
-    response.set_cookie(
-        COOKIE_NAME,
-        session[0] or '',
-        max_age=max_age,
-        path='/',
-        httponly=True,
-        samesite='lax',
-        secure=over_https(request.environ),
-    )
-
-
-def _current(db):
-    """Return (key, username, expires) of the visitor's session, or NOBODY if there is none.
-
-    Looked up once and kept in the environ, which lasts as long as the request, since several functions ask.
-    """
-    environ = request.environ
-    if 'likes.session' not in environ:
-        environ['likes.session'] = NOBODY
-        # Not request.get_cookie: it finds nothing once any program on the same host has set an odd cookie.
-        for cookie in environ.get('HTTP_COOKIE', '').split(';'):
-            name, _, key = cookie.strip().partition('=')
-            key = key.strip('"')  # some clients quote it
-            session = name == COOKIE_NAME and database.find_session(db, key, clock())
-            if session:
-                environ['likes.session'] = key, *session
-                break
-    return environ['likes.session']
+def new_session(db):
+    """Make an anonymous session, send its cookie and return its key."""
+    key = str(uuid.uuid4())
+    database.add_session(db, key, None, clock(), UNUSED_LIFETIME)
+    send_cookie(key, UNUSED_LIFETIME + ANONYMOUS_LIFETIME)  # at most; it is the server that ends the session
+    return key
 
 
 def get_session(db):
     """Return the key of the visitor's session; a new one is made if there is none."""
-    return _current(db)[0] or new_session(db)
+    return find_session(db) or new_session(db)
 
 
-def get_user(db):
-    """Return the username that the visitor is logged in with, or None. Makes no session."""
-    return _current(db)[1]
+def find_session(db):
+    """Return the key of the visitor's session, None if there is none."""
+    # Not by request.get_cookie, which finds nothing once any program on the same host has set an odd cookie.
+    for cookie in request.environ.get('HTTP_COOKIE', '').split(';'):
+        name, _, key = cookie.strip().partition('=')
+        if name != cookie_name():
+            continue
+        expires = database.get_expires(db, key)
+        if expires is None:  # a made-up key, or that of a session which has been ended
+            continue
+        if expires <= clock():  # its time is over, whatever the browser does with its cookie
+            continue
+        return key
+    return None
 
 
-def new_session(db):
-    """Make an anonymous session, send its cookie and return its key."""
-    key, now = str(uuid.uuid4()), clock()
-    database.remove_expired_sessions(db, now)
-    database.add_session(db, key, None, now + UNUSED_LIFETIME)
-    # The cookie lasts as long as the session can at most; the server ends the session, maybe sooner.
-    _switch_to((key, None, now + UNUSED_LIFETIME), UNUSED_LIFETIME + ANONYMOUS_LIFETIME)
-    return key
-
-
-def keep_session(db):
-    """Give the visitor's session its full lifetime if it is anonymous and about to get its first like."""
-    key, username, expires = _current(db)
-    now = clock()
-    if username is None and expires <= now + UNUSED_LIFETIME:  # else it has been extended already
-        database.extend_session(db, key, now + ANONYMOUS_LIFETIME)
+def keep_session(db, key):
+    """Give the session `key`, if it is anonymous, its full lifetime: it is about to get its first like."""
+    database.extend_session(db, key, clock() + ANONYMOUS_LIFETIME)
 
 
 def log_in(db, username, password):
     """Log the visitor in. Returns True, or False for a wrong password or an unknown user. Raises Throttled.
 
-    The old session ends, and what an anonymous visitor liked in it becomes the user's. The key is always a new one: an
-    attacker may have planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
+    The old session ends, and what an anonymous visitor liked in it becomes the user's.
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
-    _throttle(db, username)
-    password_hash = database.check_password(db, username, password)
-    old_key, key = _current(db)[0], str(uuid.uuid4())
     with database.writing(db):
         now = clock()
-        # Asked again, now that nobody else can write: of many guesses sent at once only five are answered, and a
-        # password changed while it was checked no longer opens.
-        _throttle(db, username)
+        # It counts as failed until it has succeeded: so of many guesses sent at once no more than five are answered.
+        failed = database.add_failed_login(db, username, now, now - THROTTLE_TIME)
+        if len(failed) > MAX_FAILED_LOGINS:  # OWASP ASVS 5.0, 6.3.1
+            raise Throttled(failed[0] + THROTTLE_TIME - now)  # which undoes the transaction
+    password_hash = database.check_password(db, username, password)
+    with database.writing(db):
         if password_hash is None or password_hash != database.get_password_hash(db, username):
-            database.add_failed_login(db, username, now, now - THROTTLE_TIME)
-            return False
+            return False  # wrong, or changed while it was checked
+        database.renew_password_hash(db, username, password)
         database.remove_failed_logins(db, username)
-        database.remove_expired_sessions(db, now)
+        old_key = find_session(db)
         database.move_likes(db, old_key, username)
         database.end_session(db, old_key)
-        database.add_session(db, key, username, now + LOGIN_LIFETIME)
-    _switch_to((key, username, now + LOGIN_LIFETIME), LOGIN_LIFETIME)
+        # Always a new key: an attacker may have planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
+        key = str(uuid.uuid4())
+        database.add_session(db, key, username, clock(), LOGIN_LIFETIME)
+        send_cookie(key, LOGIN_LIFETIME)
     return True
-
-
-def _throttle(db, username):
-    """Raise Throttled if too many logins with this name, known or not, have failed of late (ASVS 6.3.1)."""
-    now = clock()
-    failed = database.get_failed_logins(db, username, now - THROTTLE_TIME)
-    if len(failed) >= MAX_FAILED_LOGINS:
-        raise Throttled(failed[0] + THROTTLE_TIME - now)
 
 
 def log_out(db):
     """End the visitor's session, if any, and clear the cookie. Only an anonymous visitor's likes end with it."""
-    key, _, _ = _current(db)
+    key = find_session(db)
     if key:
         database.end_session(db, key)
-        _switch_to(NOBODY, 0)
+        send_cookie('', 0)
 
 
 def forget(db):
-    """Remove all that the visitor likes, then log out."""
-    key, _, _ = _current(db)
-    if key:
-        with database.writing(db):
-            database.forget_likes(db, key)
-            database.end_session(db, key)
-        _switch_to(NOBODY, 0)
+    """Remove all that the visitor likes, and log out."""
+    with database.writing(db):
+        database.forget_likes(db, find_session(db))
+        log_out(db)
+
+
+def over_https():
+    """Return whether the request came by https, to this server or to a proxy before it (X-Forwarded-Proto)."""
+    return request.urlparts.scheme == 'https'
+
+
+def cookie_name():
+    """Return the name of the cookie: over https with a prefix, so that no neighbour under the domain can plant one."""
+    return f'__Host-{COOKIE_NAME}' if over_https() else COOKIE_NAME
+
+
+def send_cookie(key, max_age):
+    """Send the cookie, for `max_age` seconds. No script can read it, no other site's form sends it along (ASVS 3.3)."""
+    flags = {'path': '/', 'httponly': True, 'samesite': 'lax', 'secure': over_https()}
+    response.set_cookie(cookie_name(), key, max_age=max_age, **flags)

@@ -10,10 +10,14 @@
 <li dir="auto">{{thing}}</li>
 % end
 </ul>
+<details class="forget">
+<summary>Forget Me</summary>
 <form id="forgetform" method="post" action="/forget">
-<button>Forget Me</button>
-<p>Deletes the whole list for good{{' and logs you out' if username else ''}}.</p>
+<p>This deletes the whole list for good{{' and logs you out' if username else ''}}.</p>
+<input type="hidden" name="username" value="{{username or ''}}">
+<button>Yes, forget me</button>
 </form>
+</details>
 % else:
 <p class="empty">Nothing here yet. Start with something small that made you smile today.</p>
 % end

@@ -6,7 +6,7 @@
 <meta name="description" content="Type what you like, and this page remembers it.">
 <meta name="color-scheme" content="light dark">
 <title>{{title}}</title>
-<link rel="stylesheet" href="{{asset('style.css')}}">
+<link rel="stylesheet" href="/static/style.css">
 <link rel="icon" type="image/svg+xml" href="/static/icon.svg">
 </head>
 <body>
@@ -22,8 +22,6 @@
 <summary>Log in</summary>
 % include('loginform.tpl', name='', focus='')
 </details>
-% elif view != 'login.tpl':
-<a class="login" href="/login">Log in</a>
 % end
 </header>
 <main>

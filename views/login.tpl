@@ -1,4 +1,4 @@
 % if problem:
 <p id="problem" role="alert">{{problem}}</p>
 % end
-% include('loginform.tpl', focus='password' if problem else 'username')
+% include('loginform.tpl', focus='password' if name else 'username')
