@@ -76,7 +76,7 @@ class COMP249Db(Connection):
             path = default_path() if path is None else Path(path).resolve()
             path.touch(0o600)  # SQLite itself would let everybody read a new file, and it holds session keys
         self.path = path
-        # No implicit transactions, which begin late and as reads; a pool lends a connection to one thread after another.
+        # No implicit transactions, which begin late and as reads; a pool lends a connection to thread after thread.
         super().__init__(path, isolation_level=None, check_same_thread=False)
         with _turn(path):  # several processes may start at once
             kind = self.execute(

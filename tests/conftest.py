@@ -1,4 +1,4 @@
-"""What the tests share: a database of their own, browsers without a window, a clock, and the real server."""
+"""What the tests share: a database of their own, a clock, a user, browsers without a window, and the real server."""
 
 import contextlib
 import os
@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -23,21 +22,30 @@ ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
 
 os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
-
-for number in (signal.SIGINT, getattr(signal, 'SIGHUP', signal.SIGINT)):
-    if signal.getsignal(number) == signal.SIG_IGN:  # under nohup, or behind a script; what a test starts inherits it
-        signal.signal(number, lambda *_: None)
-
 settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
+
+
+def until(condition, seconds=60):
+    """Wait until the condition holds, and return what it returns."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, 'waited in vain'
+        time.sleep(0.02)
+    return found
+
+
+def use_database(patch, path):
+    """Let the app use the database at `path`, with no connections left from earlier tests."""
+    patch.setenv('LIKES_DB', str(path))
+    app.app.uninstall(app.DatabasePlugin)
+    app.app.install(app.DatabasePlugin())
 
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """The path of this test's own database."""
-    path = tmp_path / 'likes.db'
-    monkeypatch.setenv('LIKES_DB', str(path))
-    monkeypatch.setattr(app.plugin, 'local', threading.local())  # connections of earlier tests lead elsewhere
-    return path
+    use_database(monkeypatch, tmp_path / 'likes.db')
+    return tmp_path / 'likes.db'
 
 
 @pytest.fixture
@@ -45,6 +53,11 @@ def db(path):
     """A connection to this test's database."""
     with contextlib.closing(database.COMP249Db(path)) as db:
         yield db
+
+
+def rows(db, table):
+    """Return how many rows the table has."""
+    return db.execute(f'SELECT count(*) FROM {table}').fetchone()[0]
 
 
 @pytest.fixture
@@ -70,17 +83,16 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     """The clock that the app reads."""
-    clock = Clock()
-    monkeypatch.setattr(sessions, 'clock', clock)
-    return clock
+    monkeypatch.setattr(sessions, 'clock', Clock())
+    return sessions.clock
 
 
 class Browser(TestApp):
     """A browser without a window: keeps its cookie, and uses the forms of the pages."""
 
-    def __init__(self):
+    def __init__(self, **environ):
         # A name with a dot: WebTest would keep a cookie that a test sets beside the site's own otherwise.
-        super().__init__(app.app, extra_environ={'HTTP_HOST': 'likes.example'})
+        super().__init__(app.app, extra_environ={'HTTP_HOST': 'likes.example', **environ}, lint=False)
 
     def request(self, url_or_req, environ=None, **options):
         """Send any request; WebTest's own leaves extra_environ out."""
@@ -122,7 +134,8 @@ class Browser(TestApp):
         return self.submit('/', 'forgetform')
 
     def log_in(self, username='anna', password=PASSWORD):
-        return self.submit('/login', 'loginform', username=username, password=password)
+        """Send a login, from any page."""
+        return self.post('/login', {'username': username, 'password': password}, expect_errors=True)
 
     def log_out(self):
         return self.submit('/', 'logoutform')
@@ -141,42 +154,39 @@ def other_browser(path):
 class Server:
     """The real server, as a process group of its own."""
 
-    def __init__(self, path, *options):
-        self.log = Path(f'{path}.log')
-        with self.log.open('ab') as log:
+    def __init__(self, path, *options, folder=ROOT):
+        self.said = Path(f'{path}.said')
+        with self.said.open('wb') as said:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / 'app.py', '--port', '0', '--db', path, *options],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+                [sys.executable, folder / 'app.py', '--port', '0', '--db', path, *options],
+                stdout=said,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        found = re.search(r'http://127\.0\.0\.1:(\d+)/', self.process.stdout.readline())
-        if not found:
-            self.stop()
-            raise AssertionError(f'no server: {self.log.read_text()}')
-        self.port = int(found[1])
-        self.url = found[0]
-        self._wait_until_it_answers()
 
-    def _wait_until_it_answers(self):
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f'{self.url}static/style.css', timeout=5).close()
-                return
-            time.sleep(0.05)
-        raise AssertionError(f'no answer: {self.log.read_text()}')
+    def wait_until_it_answers(self):
+        """Find out where it listens."""
+        listens = re.compile(r'http://(127\.0\.0\.1|0\.0\.0\.0):(\d+)/')
+        found = until(lambda: listens.search(self.said.read_text()) or self.process.poll() is not None)
+        assert found is not True, self.said.read_text()
+        self.port = int(found[2])
+        self.url = f'http://127.0.0.1:{self.port}/'
+        until(self.answers)
 
-    def stop(self, signal=15):
+    def answers(self):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f'{self.url}static/style.css', timeout=20):
+            return True
+
+    def stop(self, number=signal.SIGTERM):
         """Send the signal to the first process, as a service manager does; return the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal)
-        try:
-            return self.process.wait(20)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, 9)
-            self.process.stdout.close()
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    def kill(self):
+        """End whatever is left of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -184,9 +194,10 @@ def serve(path):
     """A function that starts the real server on this test's database, with options; it ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(*options):
-            server = Server(path, *options)
-            stack.callback(server.stop)
+        def start(*options, **others):
+            server = Server(path, *options, **others)
+            stack.callback(server.kill)
+            server.wait_until_it_answers()
             return server
 
         yield start
