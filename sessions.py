@@ -42,7 +42,7 @@ def find_session(db):
     """Return the key of the visitor's session, None if there is none."""
     # Not by request.get_cookie, which finds nothing once any program on the same host has set an odd cookie.
     for cookie in request.environ.get('HTTP_COOKIE', '').split(';'):
-        name, _, key = cookie.strip().partition('=')
+        name, _, key = cookie.replace('"', '').strip().partition('=')  # some clients quote the value
         if name != cookie_name():
             continue
         expires = database.get_expires(db, key)

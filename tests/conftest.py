@@ -101,13 +101,7 @@ class Browser(TestApp):
     @property
     def key(self):
         """The session key in the cookie, None if there is no cookie."""
-        return self.cookies.get(sessions.COOKIE_NAME)
-
-    @key.setter
-    def key(self, key):
-        self.set_cookie(sessions.COOKIE_NAME, '')
-        for cookie in self.cookiejar:
-            cookie.value = key  # set_cookie would put quotes around it
+        return self.cookies.get(sessions.COOKIE_NAME, '').strip('"') or None
 
     @property
     def likes(self):
@@ -154,11 +148,11 @@ def other_browser(path):
 class Server:
     """The real server, as a process group of its own."""
 
-    def __init__(self, path, *options, folder=ROOT):
+    def __init__(self, path, *options):
         self.said = Path(f'{path}.said')
         with self.said.open('wb') as said:
             self.process = subprocess.Popen(
-                [sys.executable, folder / 'app.py', '--port', '0', '--db', path, *options],
+                [sys.executable, ROOT / 'app.py', '--port', '0', '--db', path, *options],
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -194,8 +188,8 @@ def serve(path):
     """A function that starts the real server on this test's database, with options; it ends with the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(*options, **others):
-            server = Server(path, *options, **others)
+        def start(*options):
+            server = Server(path, *options)
             stack.callback(server.kill)
             server.wait_until_it_answers()
             return server

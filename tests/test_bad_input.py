@@ -114,13 +114,6 @@ def test_any_text_is_kept_and_shown_as_typed(browser, text):
     assert browser.likes == [text]
 
 
-@pytest.mark.parametrize(('first', 'second'), [('tea', 'Tea'), ('\xe9', 'e\u0301'), ('A', '\uff21')], ids=ascii)
-def test_texts_that_look_much_alike_stay_two(browser, first, second):
-    browser.like(first)
-    browser.like(second)
-    assert browser.likes == [first, second]
-
-
 @pytest.mark.parametrize(
     'typed', ['  tea', 'tea \t\r\n', 'green  \t tea', 'green\ntea', 'green\xa0tea\u2003', ' ' * 300 + 'tea']
 )

@@ -30,9 +30,6 @@ def user_key(db, user):
     return 'u'
 
 
-# The chapter's functions
-
-
 @pytest.mark.parametrize('owner', ['key', 'user_key'])
 def test_likes_are_returned_in_order_without_repeats(db, owner, request):
     key = request.getfixturevalue(owner)
@@ -46,9 +43,6 @@ def test_create_table_removes_what_is_there(db, user_key):
     store_like(db, user_key, 'tea')
     database.create_table(db)
     assert [rows(db, table) for table in ('users', 'sessions', 'likes', 'failed_logins')] == [0] * 4
-
-
-# Tables
 
 
 @pytest.mark.parametrize('owners', [(None, None), ('k', 'anna'), ('nobody', None), (None, 'nobody')])
@@ -72,16 +66,6 @@ def test_no_owner_is_looked_for_in_a_whole_table(db, table, where):
     assert not any(step.startswith('SCAN') for step in plan), plan
 
 
-def test_a_vacuum_keeps_the_order(db, key):
-    for thing in ('a', 'b', 'c', 'd'):
-        store_like(db, key, thing)
-    with writing(db):
-        db.execute("DELETE FROM likes WHERE thing = 'a'")
-    db.execute('VACUUM')
-    store_like(db, key, 'a')
-    assert get_likes(db, key) == ['b', 'c', 'd', 'a']
-
-
 @POSIX
 def test_only_the_owner_reads_the_files(path, monkeypatch):
     before = os.umask(0)
@@ -93,9 +77,6 @@ def test_only_the_owner_reads_the_files(path, monkeypatch):
         os.umask(before)
     assert modes.pop('likes.db') == 0o600
     assert set(modes.values()) == {0o600}
-
-
-# Transactions
 
 
 def test_a_failure_leaves_all_as_it_was(db, key):
@@ -136,9 +117,6 @@ def test_a_plain_with_is_refused_since_it_would_be_no_transaction(db, key):
 
 def test_what_was_answered_is_on_the_disk(db):
     assert [db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('journal_mode', 'synchronous')] == ['wal', 2]
-
-
-# The admin command
 
 
 def admin(path, *arguments, given=''):
@@ -185,6 +163,7 @@ def test_show_prints_the_tables_but_no_secret_and_plays_no_tricks(path, browser,
 
 MISTAKES = {
     'a short password': (['adduser', 'ben'], 'seven77\n', 'at least 8'),
+    'a short new password': (['passwd', 'anna'], 'seven77\n', 'at least 8'),
     'a name that is taken': (['adduser', ' anna'], f'{PASSWORD}\n', 'already'),
     'an empty name': (['adduser', ' '], f'{PASSWORD}\n', 'username'),
     'a name with a line break': (['adduser', 'a\nb'], f'{PASSWORD}\n', 'username'),
@@ -205,23 +184,3 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(path, user, db, argum
     assert words in error
     assert list(db.iterdump()) == before
     assert not path.with_name('typo.db').exists()
-
-
-@POSIX
-@pytest.mark.parametrize(('again', 'status', 'users'), [(PASSWORD, 0, 1), ('something else', 1, 0)])
-def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(path, db, again, status, users):
-    ours, theirs = os.openpty()
-    command = [sys.executable, ROOT / 'db.py', '--db', path, 'adduser', 'anna']
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
-    os.close(theirs)
-    shown = ''
-    with open(ours, 'r+b', buffering=0) as terminal, contextlib.suppress(OSError):  # which on Linux stands for the end
-        for answer, prompt in ((PASSWORD, 'Password: '), (again, 'again: ')):
-            while not shown.endswith(prompt):
-                shown += terminal.read(100).decode()
-            terminal.write(f'{answer}\n'.encode())
-        while more := terminal.read(100):
-            shown += more.decode()
-    assert child.wait(60) == status
-    assert PASSWORD not in shown
-    assert rows(db, 'users') == users

@@ -2,8 +2,6 @@
 
 import logging
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +9,7 @@ import pytest
 from argon2 import PasswordHasher
 
 import db as database
-from conftest import PASSWORD, ROOT, Browser, rows, until, use_database
+from conftest import PASSWORD, Browser, rows, until
 
 TODAY = '$argon2id$v=19$m=19456,t=2,p=1$'
 MARKUP = '<b>&"\'</b>'
@@ -20,9 +18,6 @@ MARKUP = '<b>&"\'</b>'
 def set_hash(db, stored):
     with database.writing(db):
         db.execute('UPDATE users SET password = ?', (stored,))
-
-
-# Passwords
 
 
 def test_a_password_is_stored_as_a_salted_argon2id_hash_of_todays_strength(db, user, browser, path):
@@ -42,45 +37,6 @@ def test_a_login_renews_a_hash_of_other_strength(browser, db, user):
     assert renewed.startswith(TODAY)
     assert browser.log_in().status_code == 303
     assert database.get_password_hash(db, 'anna') == renewed
-
-
-@pytest.mark.parametrize(
-    'password',
-    [
-        'password',
-        ' ' * 8,
-        '  space at the ends  ',
-        'ключ🔑אבגדה',
-        '\0\1\t\x7f\x80\x81\x82\x83',
-        '<%00\'";-->',
-        '🔑' * 999,
-    ],
-    ids=ascii,
-)
-def test_a_password_of_any_characters_opens(browser, db, password):
-    """ASVS 6.2.5, 6.2.8, 6.2.9."""
-    database.add_user(db, 'anna', password)
-    assert browser.log_in(password=password).status_code == 303
-
-
-@pytest.mark.parametrize(
-    'change', [str.upper, str.strip, lambda text: text[:-2] + '? ', lambda text: text[:72], lambda _: '', '{}\0'.format]
-)
-def test_a_password_is_taken_exactly_as_typed(browser, db, change):
-    """ASVS 6.2.8."""
-    password = ' Café ' + 'x' * 100 + ' '
-    database.add_user(db, 'anna', password)
-    assert browser.log_in(password=change(password)).status_code == 200
-    assert browser.log_in(password=password).status_code == 303
-
-
-@pytest.mark.parametrize('store', [database.add_user, database.set_password])
-def test_a_password_has_at_least_eight_characters(db, user, store):
-    """ASVS 6.2.1."""
-    name = 'berta' if store is database.add_user else user
-    with pytest.raises(ValueError, match='at least 8'):
-        store(db, name, '🔑234567')
-    store(db, name, '🔑2345678')
 
 
 def test_an_unknown_name_reads_and_costs_the_same_as_a_wrong_password(browser, user, clock):
@@ -109,7 +65,17 @@ def test_a_password_changed_while_it_is_checked_opens_no_more(browser, db, user)
     assert browser.log_in(password='another password').status_code == 303
 
 
-# The throttle
+@pytest.mark.parametrize(
+    'password', ['password', ' ' * 8, ' Café ', 'ключ🔑אבגדה', '\0\1\t\x7f\x80\x81', '🔑' * 999], ids=ascii
+)
+def test_a_password_of_any_characters_opens_exactly_as_typed(browser, db, password):
+    """ASVS 6.2.5, 6.2.8, 6.2.9."""
+    password += ' x '
+    database.add_user(db, 'anna', password)
+    for wrong in (password.upper(), password.strip(), password[:72] + '?', password + '\0'):
+        assert browser.log_in(password=wrong).status_code == 200
+    assert browser.log_in(password=password).status_code == 303
+
 
 WINDOW = 300  # seconds
 
@@ -138,35 +104,14 @@ def test_after_five_failures_no_password_opens(attacker, user, name):
 
 def test_each_failure_that_gets_five_minutes_old_makes_room_for_one_guess(attacker, user, clock):
     """ASVS 6.3.1."""
-    for _ in range(5):
-        guess(attacker)
-        clock.forward(10)
-    clock.forward(WINDOW - 50.5)
+    guess(attacker)
+    clock.forward(10)
+    guess(attacker, times=4)
+    clock.forward(WINDOW - 10.5)
     answer = attacker.log_in()
-    assert (answer.status_code, answer.headers['Retry-After']) == (429, '1')
-    assert 'in 1 min' in answer
+    assert (answer.status_code, answer.headers['Retry-After'], 'in 1 min' in answer) == (429, '1', True)
     clock.forward(0.5)
     assert guess(attacker, times=2) == [200, 429]
-    clock.forward(10)
-    assert attacker.log_in().status_code == 303
-
-
-def test_a_guess_that_was_refused_does_not_prolong_the_wait(attacker, user, clock):
-    """ASVS 6.3.1: or an attacker could lock a user out for good."""
-    guess(attacker, times=5)
-    for _ in range(5):
-        clock.forward(WINDOW / 5 - 0.1)
-        assert guess(attacker) == [429]
-    clock.forward(1)
-    assert attacker.log_in().status_code == 303
-
-
-def test_a_success_clears_the_failures(attacker, user, db):
-    """ASVS 6.3.1."""
-    for _ in range(2):
-        guess(attacker, times=4)
-        assert attacker.log_in().status_code == 303
-    assert rows(db, 'failed_logins') == 0
 
 
 def test_failures_of_a_clock_that_was_ahead_count_for_nothing(attacker, user, clock):
@@ -174,13 +119,6 @@ def test_failures_of_a_clock_that_was_ahead_count_for_nothing(attacker, user, cl
     guess(attacker, times=6)
     clock.forward(-365 * 24 * 60 * 60)
     assert attacker.log_in().status_code == 303
-
-
-def test_the_throttle_is_kept_in_the_database(attacker, user, path, monkeypatch):
-    """ASVS 6.3.1: it holds in other processes and after a restart."""
-    guess(attacker, times=5)
-    use_database(monkeypatch, path)
-    assert Browser().log_in().status_code == 429
 
 
 def test_old_failures_go_as_new_ones_come_and_overlong_names_leave_none(attacker, db, clock):
@@ -192,8 +130,6 @@ def test_old_failures_go_as_new_ones_come_and_overlong_names_leave_none(attacker
     assert guess(attacker, 'x' * 101, 7) == [200] * 7
     assert rows(db, 'failed_logins') == 1
 
-
-# Requests from other sites
 
 HOST = 'likes.example:8080'
 RULE = {  # Sec-Fetch-Site, Origin, whether it may pass
@@ -224,8 +160,6 @@ def test_a_form_counts_only_if_it_comes_from_our_own_page(browser, db, address, 
     assert passes or ('from another site' in answer and 'Set-Cookie' not in answer.headers)
     assert (list(db.iterdump()) == before) == (not passes or address == '/nowhere')
 
-
-# Headers
 
 HEADERS = {
     'Content-Security-Policy': "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -286,9 +220,6 @@ def test_a_failure_of_the_server_shows_nothing_of_it_and_is_logged(browser, user
     assert ('InvalidHash' if act is failing_login else "GET '/': no such table") in logged
 
 
-# Escaping, and the log
-
-
 def test_what_people_type_is_shown_as_text(browser, db):
     """ASVS 1.2.1, 3.2.2."""
     database.add_user(db, MARKUP, PASSWORD)
@@ -317,12 +248,6 @@ def test_what_matters_is_logged_with_the_name_and_nothing_else(browser, user, ca
     guess(browser, times=5)
     assert lines(caplog) == ["login: 'anna'", "logout: 'anna'", 'forget: None', *["login failed: 'anna'"] * 6]
     assert not [secret for secret in (PASSWORD, 'a wrong guess', *keys) if secret in caplog.text]
-
-
-def test_a_login_is_logged_whatever_server_calls_the_app(path):
-    program = "import app, webtest; webtest.TestApp(app.app).post('/login', {'username': 'anna'})"
-    done = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "INFO login failed: 'anna'" in done.stderr
 
 
 @pytest.mark.parametrize('name', ["otto'\nINFO login: 'anna", 'otto\x1b[2J', 'otto\u2028', 'x' * 10_000], ids=ascii)

@@ -1,11 +1,6 @@
-"""The cookie, and which session it stands for: lifetimes with the clock set, and each way that a session ends.
-
-The numbers are requirements of OWASP ASVS 5.0.
-"""
+"""The cookie, and which session it stands for: lifetimes with the clock set, and each way that a session ends."""
 
 import re
-import subprocess
-import sys
 import uuid
 
 import bottle
@@ -13,7 +8,8 @@ import pytest
 
 import db as database
 import sessions
-from conftest import PASSWORD, ROOT, Browser, rows
+from conftest import PASSWORD, Browser, rows
+from db import COMP249Db, delete_user, end_sessions, set_password
 
 HOUR, DAY = 60 * 60, 24 * 60 * 60  # seconds
 MADE_UP = '01234567-89ab-4cde-8f01-23456789abcd'
@@ -28,9 +24,6 @@ def is_worthless(key):
     """Whether the key opens nothing: who brings it gets another."""
     page = Browser().get('/', headers=holding(key))
     return 'tea' not in page.text and 'Logged in' not in page.text and key not in page.headers.get('Set-Cookie', key)
-
-
-# The chapter's functions
 
 
 @pytest.fixture
@@ -53,9 +46,6 @@ def test_get_session_makes_a_session_or_returns_the_cookies_key(request_, db):
     assert rows(db, 'sessions') == 1
 
 
-# The cookie
-
-
 VISIT, LIKE = lambda browser: browser.get('/'), lambda browser: browser.like('tea')
 SCHEMES = {
     'http': ({}, '', ''),
@@ -67,7 +57,6 @@ SCHEMES = {
 @pytest.mark.parametrize(('act', 'age'), [(VISIT, 31 * DAY), (Browser.log_in, 12 * HOUR)], ids=['a visit', 'a login'])
 @pytest.mark.parametrize(('environ', 'prefix', 'secure'), SCHEMES.values(), ids=SCHEMES)
 def test_the_cookie_is_kept_from_scripts_and_other_sites(user, act, age, environ, prefix, secure):
-    """ASVS 3.3.1, 3.3.2, 3.3.3, 3.3.4."""
     header = act(Browser(**environ)).headers['Set-Cookie']
     key = re.search('=([^;]*)', header)[1]
     assert header == f'{prefix}likes_session={key}; HttpOnly; Max-Age={age}; Path=/; SameSite=lax{secure}'
@@ -75,7 +64,6 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(user, act, age, environ
 
 
 def test_over_https_a_neighbour_cannot_plant_a_cookie(path):
-    """ASVS 3.3.3: browsers take a __Host- cookie from this very host only."""
     attacker, visitor = Browser(), Browser(HTTP_X_FORWARDED_PROTO='https')
     attacker.like('tea')
     assert 'tea' not in visitor.get('/', headers=holding(attacker.key)).text
@@ -83,32 +71,13 @@ def test_over_https_a_neighbour_cannot_plant_a_cookie(path):
 
 @pytest.mark.parametrize('end', [Browser.log_out, Browser.forget])
 def test_the_cookie_is_cleared_with_its_session(browser, user, end):
-    """ASVS 7.4.1."""
     browser.log_in()
     browser.like('tea')
     assert end(browser).headers['Set-Cookie'] == 'likes_session=""; HttpOnly; Max-Age=0; Path=/; SameSite=lax'
 
 
-def test_every_visitor_gets_another_random_key(path):
-    """ASVS 7.2.3: of the 128 bits of a UUID 122 are random."""
-    keys = {Browser().get('/').headers['Set-Cookie'].split(';')[0] for _ in range(50)}
-    assert len(keys) == 50
-
-
-FALSE = [
-    f'{{name}}={MADE_UP}',
-    '{name}=',
-    "{name}=' OR '1'='1",
-    '{name}={key}0',
-    'x{name}={key}',
-    '{name}x={key}',
-    '{key}',
-]
-
-
-@pytest.mark.parametrize('header', FALSE)
+@pytest.mark.parametrize('header', [f'{{name}}={MADE_UP}', '{name}=', '{name}={key}0', 'x{name}={key}', '{key}'])
 def test_a_key_that_the_app_did_not_make_or_under_another_name_is_as_none(browser, db, header):
-    """ASVS 7.2.1, 7.2.4."""
     browser.like('tea')
     page = Browser().get('/', headers={'Cookie': header.format(name='likes_session', key=browser.key)})
     assert 'tea' not in page.text
@@ -136,15 +105,11 @@ def test_a_foreign_cookie_does_not_end_the_session(browser, header):
     assert 'Set-Cookie' not in page.headers
 
 
-# Lifetimes
-
-
 LIFETIMES = {'a visit': (VISIT, DAY), 'a like': (LIKE, 30 * DAY), 'a login': (Browser.log_in, 12 * HOUR)}
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES.values(), ids=LIFETIMES)
 def test_the_server_ends_a_session_whatever_the_browser_keeps(browser, user, clock, act, lifetime):
-    """ASVS 7.3.2, 7.4.1."""
     act(browser)
     key = browser.key
     clock.forward(lifetime - 1)
@@ -154,7 +119,6 @@ def test_the_server_ends_a_session_whatever_the_browser_keeps(browser, user, clo
 
 
 def test_only_the_first_like_prolongs_a_session_and_only_an_anonymous_one(browser, user, clock):
-    """ASVS 7.3.2."""
     for act, lifetime in ((LIKE, 30 * DAY), (Browser.log_in, 12 * HOUR)):
         browser.post('/likes', {'likes': ' '})
         clock.forward(DAY - 1)
@@ -192,33 +156,19 @@ def test_expired_sessions_go_a_few_at_a_time(browser, user, db, clock, act):
     assert not db.execute('SELECT 1 FROM sessions WHERE expires <= ?', (clock.time,)).fetchone()
 
 
-# How a session ends
-
-
-def administer(command):
-    """The administrator runs the command, while the app runs."""
-
-    def run(browser, clock):
-        line = [sys.executable, ROOT / 'db.py', command, 'anna']
-        subprocess.run(line, input='another password', text=True, check=True)
-
-    return run
-
-
 ENDINGS = {
     'logout': lambda browser, clock: browser.log_out(),
     'forget': lambda browser, clock: browser.forget(),
     'a login in its place': lambda browser, clock: browser.log_in(),
     'its time': lambda browser, clock: clock.forward(12 * HOUR),
-    'a new password': administer('passwd'),
-    'the end of the account': administer('deluser'),
-    'the administrator logging the user out': administer('logout'),
+    'a new password': lambda browser, clock: set_password(COMP249Db(), 'anna', 'another password'),
+    'the end of the account': lambda browser, clock: delete_user(COMP249Db(), 'anna'),
+    'the administrator logging the user out': lambda browser, clock: end_sessions(COMP249Db(), 'anna'),
 }
 
 
 @pytest.mark.parametrize('end', ENDINGS.values(), ids=ENDINGS)
 def test_the_key_of_an_ended_session_is_worthless_at_once(browser, user, db, clock, end):
-    """ASVS 7.4.1, 7.4.2, 7.4.3, 7.4.5."""
     browser.log_in()
     browser.like('tea')
     old = browser.key
@@ -228,25 +178,8 @@ def test_the_key_of_an_ended_session_is_worthless_at_once(browser, user, db, clo
     assert not db.execute("SELECT 1 FROM likes WHERE thing = 'spam' AND username IS NOT NULL").fetchone()
 
 
-@pytest.mark.parametrize('command', ['passwd', 'deluser', 'logout'])
-def test_the_administrator_ends_all_sessions_of_that_user_and_no_others(
-    browser, other_browser, user, db, clock, command
-):
-    """ASVS 7.4.2, 7.4.3, 7.4.5."""
-    database.add_user(db, 'berta', PASSWORD)
-    both = [Browser(), Browser()]
-    for one in both:
-        one.log_in()
-    browser.log_in('berta')
-    other_browser.like('tea')
-    administer(command)(browser, clock)
-    assert [one.username for one in both] == [None, None]
-    assert (browser.username, other_browser.likes) == ('berta', ['tea'])
-
-
 @pytest.mark.parametrize('planted', ['an own session', 'a made-up key'])
 def test_a_planted_key_does_not_become_the_victims(browser, other_browser, user, planted):
-    """ASVS 7.2.4: session fixation."""
     other_browser.get('/')
     key = other_browser.key if planted == 'an own session' else MADE_UP
     browser.post('/login', {'username': 'anna', 'password': PASSWORD}, headers=holding(key))
