@@ -82,13 +82,13 @@ class COMP249Db(Connection):
             kind = self.execute(
                 'SELECT * FROM pragma_application_id, pragma_user_version, (SELECT count(*) FROM sqlite_master)'
             ).fetchone()
+            if kind != (0, 0, 0) and kind[:2] != (APPLICATION_ID, SCHEMA_VERSION):
+                raise DatabaseError('this is a database of another program, or of another version of this one')
+            self.execute('PRAGMA journal_mode = WAL')  # readers and the writer do not wait for each other
             if kind == (0, 0, 0):
-                self.execute('PRAGMA journal_mode = WAL')  # readers and the writer do not wait for each other
                 self.execute('BEGIN')
                 create_table(self)
                 self.execute('COMMIT')
-            elif kind[:2] != (APPLICATION_ID, SCHEMA_VERSION):
-                raise DatabaseError('this is a database of another program, or of another version of this one')
         self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
         self.execute('PRAGMA foreign_keys = ON')
 

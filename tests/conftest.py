@@ -70,8 +70,7 @@ def user(db):
 class Clock:
     """The time in seconds, standing still until a test moves it."""
 
-    def __init__(self):
-        self.time = 1_800_000_000.0
+    time = 1_800_000_000.0
 
     def __call__(self):
         return self.time
@@ -100,7 +99,7 @@ class Browser(TestApp):
 
     @property
     def key(self):
-        """The session key in the cookie, None if there is no cookie."""
+        """The session key in the cookie, or None."""
         return self.cookies.get(sessions.COOKIE_NAME, '').strip('"') or None
 
     @property
@@ -170,11 +169,6 @@ class Server:
     def answers(self):
         with contextlib.suppress(OSError), urllib.request.urlopen(f'{self.url}static/style.css', timeout=20):
             return True
-
-    def stop(self, number=signal.SIGTERM):
-        """Send the signal to the first process, as a service manager does; return the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
     def kill(self):
         """End whatever is left of it."""

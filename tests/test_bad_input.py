@@ -3,10 +3,11 @@
 import pytest
 
 from conftest import rows
+from db import store_like, writing
 
 FORM = 'application/x-www-form-urlencoded'
 TOO_LONG, CONTROL, UNREADABLE = 'too long', 'control characters', 'could not be read'
-NOWHERE, NO_FILE, TOO_BIG = 'nothing at this address', 'nothing at this address', 'Request entity too large'
+NOWHERE, TOO_BIG = 'nothing at this address', 'Request entity too large'
 PART = b'--edge\r\nContent-Disposition: form-data; name="likes"\r\n\r\ntea\r\n--edge--\r\n'
 
 
@@ -23,40 +24,26 @@ REFUSED = {
     'a like of 201 characters': (post(b'likes=' + b'x' * 201), 400, TOO_LONG),
     'a like of 201 emoji': (post(b'likes=' + b'%F0%9F%8D%B5' * 201), 400, TOO_LONG),
     'a like with NUL in it': (post(b'likes=a%00b'), 400, CONTROL),
-    'a like with escape in it': (post(b'likes=a%1Bb'), 400, CONTROL),
     'a like with DEL in it': (post(b'likes=a%7Fb'), 400, CONTROL),
     'a like with a C1 control in it': (post(b'likes=a%C2%9Fb'), 400, CONTROL),
-    'percent signs that give no UTF-8': (post(b'likes=caf%E9'), 400, UNREADABLE),
-    'a surrogate in UTF-8': (post(b'likes=%ED%A0%80'), 400, UNREADABLE),
-    'raw bytes that are not UTF-8': (post(b'likes=caf\xe9'), 400, UNREADABLE),
     'a second field that is not UTF-8': (post(b'likes=tea&more=%FF'), 400, UNREADABLE),
     'a password that is not UTF-8': (post(b'username=anna&password=%FF', '/login'), 400, UNREADABLE),
     'a multipart form': (post(PART, kind='multipart/form-data; boundary=edge'), 400, UNREADABLE),
-    'a multipart form in quotes': (post(PART, kind='"multipart/form-data"; boundary=edge'), 400, UNREADABLE),
     'JSON': (post(b'{"likes": "tea"}', kind='application/json'), 400, UNREADABLE),
     'a length that is no number': (post(b'likes=tea', Content_Length='many'), 400, UNREADABLE),
     'a length beyond the body': (post(b'likes=tea', Content_Length='99'), 400, UNREADABLE),
     'a form that does not say its length': (post(b'likes=tea', Transfer_Encoding='chunked'), 411, 'how long it is'),
     'a body over 100 KB': (post(b'likes='.ljust(100 * 1024 + 1, b'x')), 413, TOO_BIG),
-    'a login over 100 KB': (post(b'password='.ljust(110_000, b'x'), '/login'), 413, TOO_BIG),
-    'a body that says it has an exabyte': (post(b'likes=tea', Content_Length=f'{10**18}'), 413, TOO_BIG),
     'an address that there is not': (get('/nowhere'), 404, NOWHERE),
     'an address that is HTML': (get('/%3Cscript%3Ealert(1)%3C/script%3E'), 404, NOWHERE),
-    'a form sent to nowhere': (post(b'likes=tea', '/nowhere'), 404, NOWHERE),
-    'a file that there is not': (get('/static/nothing.css'), 404, NO_FILE),
+    'a file that there is not': (get('/static/nothing.css'), 404, NOWHERE),
     **{
         f'the way out of static by {path:.30}': (get(f'/static/{path}'), (403, 404), '')
         for path in ('../app.py', '%2e%2e%2fapp.py', '..%5capp.py', '%252e/app.py', '//etc/passwd', '%00', 'x' * 5000)
     },
     **{
         f'{method} {path}': (get(path, method), 405, '')
-        for method, path in (
-            ('POST', '/'),
-            ('GET', '/likes'),
-            ('HEAD', '/forget'),
-            ('GET', '/logout'),
-            ('PUT', '/login'),
-        )
+        for method, path in (('POST', '/'), ('GET', '/likes'), ('HEAD', '/forget'), ('PUT', '/login'))
     },
 }
 
@@ -76,33 +63,25 @@ def test_bad_input_is_refused_on_a_page_and_changes_nothing(browser, other_brows
 
 
 def test_a_full_list_takes_no_more_but_keeps_what_it_has(browser, db):
-    for number in range(1000):
-        browser.post('/likes', {'likes': f'{number}'})
+    browser.get('/')
+    with writing(db):
+        for number in range(1000):
+            store_like(db, browser.key, f'{number}')
     answer = browser.like('one more')
     assert (answer.status_code, 'Your list is full' in answer) == (409, True)
     assert browser.like('7').status_code == 303  # it is on the list
     assert (rows(db, 'likes'), rows(db, 'sessions')) == (1000, 1)
 
 
-def test_a_form_of_100_kb_is_taken(browser):
-    browser.post('/likes', b'likes=tea&more='.ljust(100 * 1024, b'x'))
-    assert browser.likes == ['tea']
-
-
 ODD = {
-    'HTML': '<script>alert("1")</script></li></ul><!--',
-    'entities': '&lt;b&gt; &amp;amp; &#65; &nbsp',
+    'HTML': '<script>alert("1")</script></li></ul><!-- &lt;b&gt; &amp;amp; &#65; &nbsp',
     'a template': "{{!'x'}} % end {{",
     'SQL': "tea'); DROP TABLE likes; -- %_ ? ?1 :a",
     'form syntax': 'a=b&likes=c+d%20e% 100% + 1',
-    'nothing but a digit': '0',
     'a family': '👩🏽\u200d👩🏿\u200d👧🏻',
     '200 emoji': '🙂' * 200,
-    'Hebrew between Latin': 'tea תה tea',
-    'a right-to-left override': 'abc\u202edef\u202c',
     'combining marks': 'Z͑ͫ̓a̴l̷g̸o̡ e\u0301',
     'nothing but a zero width joiner': '\u200d',
-    'a byte order mark': '\ufefftea',
     'the last character of all': '\U0010ffff\ufffe',
 }
 
@@ -114,17 +93,13 @@ def test_any_text_is_kept_and_shown_as_typed(browser, text):
     assert browser.likes == [text]
 
 
-@pytest.mark.parametrize(
-    'typed', ['  tea', 'tea \t\r\n', 'green  \t tea', 'green\ntea', 'green\xa0tea\u2003', ' ' * 300 + 'tea']
-)
+@pytest.mark.parametrize('typed', ['  tea', 'tea \t\r\n', 'green  \t tea', 'green\xa0tea\u2003', ' ' * 300 + 'tea'])
 def test_white_space_counts_as_one_space(browser, typed):
     browser.post('/likes', {'likes': typed})
     assert browser.likes == ['green tea' if 'green' in typed else 'tea']
 
 
-@pytest.mark.parametrize(
-    'body', ['', 'likes=', 'likes', 'likes=+%0A', 'likes=%C2%A0', 'other=tea', 'Likes=tea', '&&=&']
-)
+@pytest.mark.parametrize('body', ['', 'likes=', 'likes', 'likes=+%0A', 'likes=%C2%A0', 'other=tea', '&&=&'])
 def test_a_blank_like_is_ignored(browser, body):
     assert browser.post('/likes', body).status_code == 303
     assert browser.likes == []

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import db as database
-from conftest import PASSWORD, ROOT, rows
+from conftest import PASSWORD, ROOT
 from db import COMP249Db, get_likes, store_like, writing
 
 POSIX = pytest.mark.skipif(os.name == 'nt', reason='Windows has no file modes and no terminals of this kind')
@@ -37,12 +37,6 @@ def test_likes_are_returned_in_order_without_repeats(db, owner, request):
         assert store_like(db, key, thing) is None
     assert get_likes(db, key) == ['walnuts', 'apples', 'Apples']
     assert get_likes(db, 'another') == []
-
-
-def test_create_table_removes_what_is_there(db, user_key):
-    store_like(db, user_key, 'tea')
-    database.create_table(db)
-    assert [rows(db, table) for table in ('users', 'sessions', 'likes', 'failed_logins')] == [0] * 4
 
 
 @pytest.mark.parametrize('owners', [(None, None), ('k', 'anna'), ('nobody', None), (None, 'nobody')])
@@ -88,16 +82,6 @@ def test_a_failure_leaves_all_as_it_was(db, key):
     assert get_likes(db, key) == ['tea']
     store_like(db, key, 'milk')
     assert get_likes(db, key) == ['tea', 'milk']
-
-
-def test_several_calls_make_one_transaction(db, key, path):
-    with contextlib.closing(COMP249Db(path)) as other:
-        with writing(db):
-            store_like(db, key, 'tea')
-            database.forget_likes(db, key)
-            store_like(db, key, 'coffee')
-            assert get_likes(other, key) == []
-        assert get_likes(other, key) == ['coffee']
 
 
 def test_nothing_is_written_between_a_read_and_the_write_that_depends_on_it(db, key, path):
