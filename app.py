@@ -109,9 +109,9 @@ def static(path):
 
 
 class DatabasePlugin:
-    """Hands a connection `db`, and the fields of the `form` sent, to each handler that has such parameters.
+    """Hands a connection `db` from a pool, and the fields of the `form` sent, to each handler with such parameters.
 
-    Connections come from a pool. Logins have one of their own, as they keep theirs while a password is checked.
+    Logins have a pool of their own, as they keep a connection while a password is checked.
     """
 
     api = 2
@@ -126,15 +126,16 @@ class DatabasePlugin:
         parameters = inspect.signature(handler).parameters
         pool = self.pools[route.config.get('pool', 'pages')]
 
-        def filled_in():
-            fields = {'form': read_form()} if 'form' in parameters else {}  # read slowly, it holds no connection
+        def filled_in(**fields):
+            if 'form' in parameters:
+                fields['form'] = read_form()  # first: whoever sends it slowly holds no connection
             db = pool.get()
             try:
                 db = db or COMP249Db()
                 return handler(db, **fields)
             except (database.OperationalError, OSError) as error:  # locked, disk full, read-only: it may pass
                 log.error('%s %r: %s', request.method, request.path, error, exc_info=bottle.DEBUG)
-                db = db and db.close()  # the next one opens the file anew
+                db = db and db.close()  # which is None: the next one opens the file anew
                 raise HTTPError(503, retry_after=5) from None
             finally:
                 pool.put(db)
@@ -150,9 +151,10 @@ def read_form():
     if request.chunked:  # Bottle would read on without end
         raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
     try:
+        if request.content_type and not request.content_type.startswith('application/x-www-form-urlencoded'):
+            raise ValueError  # a part of a multipart form may name a charset that takes seconds to decode
         form = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
-        kind, arrived = request.content_type, request.body.seek(0, os.SEEK_END)
-        if (kind and not kind.startswith('application/x-www-form-urlencoded')) or arrived < request.content_length:
+        if request.body.seek(0, os.SEEK_END) < request.content_length:
             raise ValueError
     except ValueError:
         raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
@@ -217,7 +219,6 @@ def error_page(error):
 
 
 ERRORS = {  # for other statuses, what the code that raised the error says
-    404: 'There is nothing at this address.',
     503: 'The lists cannot be reached just now. Nothing is lost; please try again in a few seconds.',
     500: 'Something broke on this side. It has been logged; nothing that you stored is lost.',
 }

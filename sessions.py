@@ -17,7 +17,6 @@ ANONYMOUS_LIFETIME = 30 * DAY  # from the first like; to extend it at each visit
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
 THROTTLE_TIME = 5 * MINUTE
-
 clock = time.time  # a name of our own, so that a test can set the time
 
 

@@ -7,7 +7,7 @@ from db import store_like, writing
 
 FORM = 'application/x-www-form-urlencoded'
 TOO_LONG, CONTROL, UNREADABLE = 'too long', 'control characters', 'could not be read'
-NOWHERE, TOO_BIG = 'nothing at this address', 'Request entity too large'
+NOWHERE, NO_FILE, TOO_BIG = 'Not found', 'File does not exist', 'Request entity too large'
 PART = b'--edge\r\nContent-Disposition: form-data; name="likes"\r\n\r\ntea\r\n--edge--\r\n'
 
 
@@ -36,7 +36,7 @@ REFUSED = {
     'a body over 100 KB': (post(b'likes='.ljust(100 * 1024 + 1, b'x')), 413, TOO_BIG),
     'an address that there is not': (get('/nowhere'), 404, NOWHERE),
     'an address that is HTML': (get('/%3Cscript%3Ealert(1)%3C/script%3E'), 404, NOWHERE),
-    'a file that there is not': (get('/static/nothing.css'), 404, NOWHERE),
+    'a file that there is not': (get('/static/nothing.css'), 404, NO_FILE),
     **{
         f'the way out of static by {path:.30}': (get(f'/static/{path}'), (403, 404), '')
         for path in ('../app.py', '%2e%2e%2fapp.py', '..%5capp.py', '%252e/app.py', '//etc/passwd', '%00', 'x' * 5000)
