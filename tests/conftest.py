@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
 
 os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script may have it ignored, and servers inherit that
 settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
 
 
