@@ -21,7 +21,7 @@ from sessions import Throttled, find_session, forget, get_session, keep_session,
 
 MAX_LIKE = 200  # characters
 STATIC = Path(__file__).resolve().with_name('static')  # the app may be started in any folder
-VIEWS = [str(STATIC.with_name('views'))]  # a list of its own, since Bottle keeps compiled templates by its identity
+VIEWS = [str(STATIC.with_name('views'))]  # one list for all calls: Bottle keeps compiled templates by its id
 
 app = Bottle()
 logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')  # to standard error
@@ -61,7 +61,7 @@ def forget_me(db, form):
     with writing(db):
         username = get_user(db, find_session(db))
         if 'username' in form and form.username != (username or ''):  # the page showed another list than this
-            problem = 'Nothing was deleted: somebody has logged in or out since that page was opened. Look again.'
+            problem = 'Nothing was deleted: your session has changed since that page was opened. Please try again.'
             return page('login.tpl', title='Log in', username=username, name='', problem=problem)
         forget(db)
     log.info('forget: %r', username)
@@ -109,9 +109,9 @@ def static(path):
 
 
 class DatabasePlugin:
-    """Hands a connection `db` from a pool, and the fields of the `form` sent, to each handler with such parameters.
+    """Hands each handler that has a parameter `db` a connection, and the fields of the form if it has a `form`, too.
 
-    Logins have a pool of their own, as they keep a connection while a password is checked.
+    Connections come from a pool. Logins have one of their own, as they keep theirs while a password is checked.
     """
 
     api = 2
@@ -132,10 +132,10 @@ class DatabasePlugin:
             db = pool.get()
             try:
                 db = db or COMP249Db()
-                return handler(db, **fields)
+                return handler(db=db, **fields)
             except (database.OperationalError, OSError) as error:  # locked, disk full, read-only: it may pass
                 log.error('%s %r: %s', request.method, request.path, error, exc_info=bottle.DEBUG)
-                db = db and db.close()  # which is None: the next one opens the file anew
+                db = db and db.close()  # close() returns None: the next request opens the file anew
                 raise HTTPError(503, retry_after=5) from None
             finally:
                 pool.put(db)
@@ -149,13 +149,13 @@ app.install(DatabasePlugin())
 def read_form():
     """Return the fields of the form sent, decoded, '' for an absent one. Raises HTTPError 400, 411, 413."""
     if request.chunked:  # Bottle would read on without end
-        raise HTTPError(411, 'A form must say how long it is. Go back and send it again.')
+        raise HTTPError(411, 'The form came without a Content-Length.')
     try:
         if request.content_type and not request.content_type.startswith('application/x-www-form-urlencoded'):
-            raise ValueError  # a part of a multipart form may name a charset that takes seconds to decode
+            raise ValueError  # a multipart form may name a charset that is slow to decode
         form = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
         if request.body.seek(0, os.SEEK_END) < request.content_length:
-            raise ValueError
+            raise ValueError  # cut off on the way
     except ValueError:
         raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
     return form
@@ -179,13 +179,13 @@ def refuse_other_origins():
     """Refuse a form that a page of another site has sent (cross-site request forgery; OWASP ASVS 5.0, 3.5.1).
 
     Browsers say where a request comes from (Fetch Metadata, RFC 6454), so no tokens are needed, as in Go 1.25's
-    net/http. What says nothing is no browser, and holds no visitor's cookie.
+    net/http. A request with neither header does not come from a browser.
     """
     site, origin = request.environ.get('HTTP_SEC_FETCH_SITE'), request.environ.get('HTTP_ORIGIN')
     if request.method in ('GET', 'HEAD', 'OPTIONS'):
         allowed = True
     elif site:
-        allowed = site in ('same-origin', 'none')
+        allowed = site in ('same-origin', 'none')  # 'none': typed in, or a bookmark
     else:
         allowed = not origin or origin.partition('://')[2] == request.environ.get('HTTP_HOST')
     if not allowed:
@@ -219,22 +219,22 @@ def error_page(error):
 
 
 ERRORS = {  # for other statuses, what the code that raised the error says
-    503: 'The lists cannot be reached just now. Nothing is lost; please try again in a few seconds.',
-    500: 'Something broke on this side. It has been logged; nothing that you stored is lost.',
+    503: 'The lists cannot be reached just now. Nothing was changed; please try again in a few seconds.',
+    500: 'This is an error of the site, not of yours. It has been logged.',
 }
 app.default_error_handler = error_page
 
 
 def main():
-    """Run the server. What keeps it from starting is told in one line, with exit status 1."""
+    """Run the server. What keeps it from starting is told in one line, with exit status 1 (wrong arguments: 2)."""
     parser = argparse.ArgumentParser(description='Serve the likes app.')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s)')
     parser.add_argument('--port', default=8080, type=int, help='0 for any free one (default: %(default)s)')
-    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or likes.db here')
+    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or beside app.py')
     parser.add_argument('--workers', default=2, type=int, choices=range(1, 33), metavar='N', help='processes (2)')
     parser.add_argument('--debug', action='store_true', help='reload changed code, show tracebacks in the page')
     args = parser.parse_args()
-    os.environ['LIKES_DB'] = str(args.db)
+    os.environ['LIKES_DB'] = str(args.db)  # for the workers
     try:
         COMP249Db().close()
     except (database.DatabaseError, OSError) as error:
@@ -264,9 +264,9 @@ def serve(host, port, workers):
         http='1',
         workers=workers,
         blocking_threads=64,  # in each worker; most wait for a connection, or for a form to arrive
-        backpressure=10_000,  # open connections; with Granian's 512, as many idle browsers would keep out all others
+        backpressure=10_000,  # open connections; Granian's 512 could all be idle browsers
         respawn_failed_workers=True,
-        workers_kill_timeout=10,  # seconds; longer than a request waits for the database
+        workers_kill_timeout=10,  # seconds; SQLite waits five for another program
         log_level='error',
     )
     if hasattr(signal, 'SIGHUP'):  # Granian would start its workers anew
@@ -281,7 +281,7 @@ def serve(host, port, workers):
 
 def load():
     """Return the app, for a worker process."""
-    if hasattr(signal, 'pthread_sigmask'):  # Ctrl-C and a closed terminal reach all processes; the first is to act
+    if hasattr(signal, 'pthread_sigmask'):  # these reach all processes, but only the first is to act
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     return app
 

@@ -1,6 +1,6 @@
 """The database: its tables, every SQL statement, passwords at rest, and the admin command (`python db.py --help`).
 
-Every function takes the connection `db` first and does one thing; what changes the data does so in a transaction,
+What reads or writes data takes the connection `db` first; what changes data does so in a transaction,
 `with writing(db):`. Times are seconds since 1970, handed in by the caller. Nothing here knows of HTTP.
 """
 
@@ -76,30 +76,30 @@ class COMP249Db(Connection):
             path = default_path() if path is None else Path(path).resolve()
             path.touch(0o600)  # SQLite itself would let everybody read a new file, and it holds session keys
         self.path = path
-        # No implicit transactions, which begin late and as reads; a pool lends a connection to thread after thread.
+        # No implicit transactions: they begin after a write's reads. A pool lends a connection to thread after thread.
         super().__init__(path, isolation_level=None, check_same_thread=False)
         with _turn(path):  # several processes may start at once
             kind = self.execute(
                 'SELECT * FROM pragma_application_id, pragma_user_version, (SELECT count(*) FROM sqlite_master)'
-            ).fetchone()
+            ).fetchone()  # (application id, version, number of tables and indexes)
             if kind != (0, 0, 0) and kind[:2] != (APPLICATION_ID, SCHEMA_VERSION):
                 raise DatabaseError('this is a database of another program, or of another version of this one')
             self.execute('PRAGMA journal_mode = WAL')  # readers and the writer do not wait for each other
             if kind == (0, 0, 0):
-                self.execute('BEGIN')
+                self.execute('BEGIN')  # not writing(): it would wait for our own turn
                 create_table(self)
                 self.execute('COMMIT')
-        self.execute('PRAGMA synchronous = FULL')  # what was answered survives a power cut
+        self.execute('PRAGMA synchronous = FULL')  # an answered write survives a power cut
         self.execute('PRAGMA foreign_keys = ON')
 
-    __enter__ = None  # `with db:` is no statement here: in sqlite3 it begins no transaction; see writing()
+    __enter__ = None  # makes `with db:` an error: in sqlite3 it begins no transaction; see writing()
 
 
 def _turn(path):
-    """Wait until no other connection of this app writes; returns a context manager that lets the next one go on.
+    """Wait until no other connection of this app writes; the context manager returned ends the turn.
 
     The kernel wakes those who wait one by one; with SQLite's own waiting, one in 100 waits for most of a second.
-    And SQLite before 3.51.3 can lose a write made beside a checkpoint, which a commit can be (its "WAL-reset bug").
+    And SQLite before 3.51.3 can lose a write made during a checkpoint, which a commit may start (its "WAL-reset bug").
     """
     if os.name == 'nt' or path == ':memory:':
         return nullcontext()
@@ -110,7 +110,7 @@ def _turn(path):
 
 @contextmanager
 def writing(db):
-    """Make one transaction of a `with` block, or inside another a part of that: commit at its end, or roll back.
+    """Run a `with` block as one transaction, or as a part of the one around it: commit at its end, or roll back.
 
     It takes the write lock at once: nothing can come between a read and the write that depends on it.
     """
@@ -149,7 +149,7 @@ def get_likes(db, key):
 
 
 def move_likes(db, key, username):
-    """Make the likes of the anonymous session `key` the user's, as many as the user's list has room for."""
+    """Make the likes of the anonymous session `key` the user's, as many as there is room for; the rest end with it."""
     with writing(db):
         liked = {thing for (thing,) in db.execute('SELECT thing FROM likes WHERE username = ?', (username,))}
         new = [thing for thing in get_likes(db, key) if thing not in liked]
@@ -212,7 +212,7 @@ def get_password_hash(db, username):
 
 
 def check_password(db, username, password):
-    """Return the stored hash if `password` is the user's, else None. Takes some 20 ms: not for inside a transaction."""
+    """Return the stored hash if `password` is the user's, else None. 20 ms: log_in calls it outside any transaction."""
     stored = get_password_hash(db, username)
     with suppress(VerifyMismatchError):
         HASHER.verify(stored or NOBODYS_HASH, password)
@@ -301,9 +301,9 @@ def ask_password():
 
 
 def main():
-    """Run the admin command. An error is told in one line, with exit status 1."""
+    """Run the admin command. An error is told in one line, with exit status 1 (wrong arguments: 2)."""
     parser = argparse.ArgumentParser(description='Administer the database of the likes app.')
-    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or likes.db here')
+    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or beside app.py')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for name, text in (
         ('adduser', 'add a user; asks for the password'),

@@ -67,7 +67,7 @@ def log_in(db, username, password):
         return False  # nobody's, and not worth a row in failed_logins
     with database.writing(db):
         now = clock()
-        # It counts as failed until it has succeeded: so of many guesses sent at once no more than five are answered.
+        # Each try counts as failed until it succeeds: so of many guesses sent at once no more than five are answered.
         failed = database.add_failed_login(db, username, now, now - THROTTLE_TIME)
         if len(failed) > MAX_FAILED_LOGINS:  # OWASP ASVS 5.0, 6.3.1
             raise Throttled(failed[0] + THROTTLE_TIME - now)  # which undoes the transaction
@@ -108,11 +108,11 @@ def over_https():
 
 
 def cookie_name():
-    """Return the name of the cookie: over https with a prefix, so that no neighbour under the domain can plant one."""
+    """Return the name of the cookie: over https with a prefix, so that no other subdomain can set it."""
     return f'__Host-{COOKIE_NAME}' if over_https() else COOKIE_NAME
 
 
 def send_cookie(key, max_age):
-    """Send the cookie, for `max_age` seconds. No script can read it, no other site's form sends it along (ASVS 3.3)."""
+    """Send the cookie, for `max_age` seconds. No script can read it, no other site's POST sends it along (ASVS 3.3)."""
     flags = {'path': '/', 'httponly': True, 'samesite': 'lax', 'secure': over_https()}
     response.set_cookie(cookie_name(), key, max_age=max_age, **flags)

@@ -32,7 +32,7 @@ REFUSED = {
     'JSON': (post(b'{"likes": "tea"}', kind='application/json'), 400, UNREADABLE),
     'a length that is no number': (post(b'likes=tea', Content_Length='many'), 400, UNREADABLE),
     'a length beyond the body': (post(b'likes=tea', Content_Length='99'), 400, UNREADABLE),
-    'a form that does not say its length': (post(b'likes=tea', Transfer_Encoding='chunked'), 411, 'how long it is'),
+    'a form that does not say its length': (post(b'likes=tea', Transfer_Encoding='chunked'), 411, 'Content-Length'),
     'a body over 100 KB': (post(b'likes='.ljust(100 * 1024 + 1, b'x')), 413, TOO_BIG),
     'an address that there is not': (get('/nowhere'), 404, NOWHERE),
     'an address that is HTML': (get('/%3Cscript%3Ealert(1)%3C/script%3E'), 404, NOWHERE),

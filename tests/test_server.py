@@ -223,7 +223,7 @@ def test_a_long_lock_is_told_and_readers_go_on(serve, path):
         answer = pool.submit(visitor.like, 'coffee')
         assert visitor.likes == ['tea']
         assert (answer.result().status, answer.result().getheader('Retry-After')) == (503, '5')
-        assert 'Nothing is lost' in answer.result().text
+        assert 'Nothing was changed' in answer.result().text
     assert visitor.like('coffee').status == 303
 
 
