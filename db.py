@@ -9,6 +9,7 @@ import getpass
 import os
 import secrets
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError, OperationalError  # noqa: F401 (the last is for app.py)
@@ -67,8 +68,7 @@ def default_path():
 class COMP249Db(Connection):
     """A connection to the database at `path`, default_path() if that is None; ':memory:' is one of its own.
 
-    A missing file is made, with its tables. Raises DatabaseError for a file that is no database of this app,
-    OperationalError or OSError for one that cannot be opened.
+    A missing file is made, with its tables. Raises DatabaseError (not ours), OperationalError or OSError (cannot open).
     """
 
     def __init__(self, path=None):
@@ -90,6 +90,7 @@ class COMP249Db(Connection):
                 create_table(self)
                 self.execute('COMMIT')
         self.execute('PRAGMA synchronous = FULL')  # an answered write survives a power cut
+        self.execute('PRAGMA wal_autocheckpoint = 4000')  # pages; a checkpoint costs two syncs in somebody's request
         self.execute('PRAGMA foreign_keys = ON')
 
     __enter__ = None  # makes `with db:` an error: in sqlite3 it begins no transaction; see writing()
@@ -196,6 +197,7 @@ def end_session(db, key):
 
 
 HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)  # Argon2id as OWASP recommends it: 19 MiB
+HASHING = ThreadPoolExecutor(1)  # one thread, since each keeps the memory of a hash for its next one
 # Stands in for an unknown user's hash, so that the answer takes as long as for a wrong password (ASVS 6.3.8).
 NOBODYS_HASH = HASHER.hash(secrets.token_bytes())
 
@@ -215,7 +217,7 @@ def check_password(db, username, password):
     """Return the stored hash if `password` is the user's, else None. 20 ms: log_in calls it outside any transaction."""
     stored = get_password_hash(db, username)
     with suppress(VerifyMismatchError):
-        HASHER.verify(stored or NOBODYS_HASH, password)
+        HASHING.submit(HASHER.verify, stored or NOBODYS_HASH, password).result()
         return stored
 
 
@@ -263,8 +265,7 @@ def end_sessions(db, username):
 def add_failed_login(db, username, at, since):
     """Store that a login with this name, known or not, has failed; return the times of all such, oldest first."""
     with writing(db):
-        # Old ones go, and those from before the clock was set back.
-        db.execute('DELETE FROM failed_logins WHERE at <= ? OR at > ?', (since, at))
+        db.execute('DELETE FROM failed_logins WHERE at <= ? OR at > ?', (since, at))  # old, or of a clock set back
         db.execute('INSERT INTO failed_logins (username, at) VALUES (?, ?)', (username, at))
         return [at for (at,) in db.execute('SELECT at FROM failed_logins WHERE username = ? ORDER BY at', (username,))]
 
@@ -285,8 +286,7 @@ def show(db):
     ):
         rows = db.execute(query).fetchall()
         print(f'{table}: {len(rows)}')
-        for row in rows:
-            # Names of failed logins come from anybody: what is not printable could play tricks on the terminal.
+        for row in rows:  # names of failed logins come from anybody, and could play tricks on the terminal
             print('   ', *['-' if text is None else text if text.isprintable() else ascii(text) for text in row])
 
 

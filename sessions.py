@@ -104,7 +104,7 @@ def forget(db):
 
 def over_https():
     """Return whether the request came by https, to this server or to a proxy before it (X-Forwarded-Proto)."""
-    return request.urlparts.scheme == 'https'
+    return (request.environ.get('HTTP_X_FORWARDED_PROTO') or request.environ['wsgi.url_scheme']) == 'https'
 
 
 def cookie_name():
