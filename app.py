@@ -118,7 +118,7 @@ class DatabasePlugin:
 
     def __init__(self):
         self.pools = {'pages': queue.SimpleQueue(), 'logins': queue.SimpleQueue()}
-        for name in ('pages', 'pages', *['logins'] * 8):
+        for name in ('pages', 'pages', 'logins', 'logins'):
             self.pools[name].put(None)  # a connection to be, opened when first needed and then kept
 
     def apply(self, handler, route):
