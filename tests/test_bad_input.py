@@ -80,8 +80,7 @@ ODD = {
     'a family': '👩🏽\u200d👩🏿\u200d👧🏻',
     '200 emoji': '🙂' * 200,
     'combining marks': 'Z͑ͫ̓a̴l̷g̸o̡ e\u0301',
-    'nothing but a zero width joiner': '\u200d',
-    'the last character of all': '\U0010ffff\ufffe',
+    'a zero width joiner and the last characters': '\u200d\U0010ffff\ufffe',
 }
 
 
