@@ -20,6 +20,7 @@ import sessions
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
+PASSWORD_HASH = '$argon2id$v=19$m=19456,t=2,p=1$hmiGefXTrh5kayyfttOfng$iXGATDnwfBFaZ2qf8YZT8HDltbuJ63lel0ex58yCL+Y'
 
 os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script may have it ignored, and servers inherit that
@@ -64,7 +65,8 @@ def rows(db, table):
 @pytest.fixture
 def user(db):
     """The name of a user whose password is PASSWORD."""
-    database.add_user(db, 'anna', PASSWORD)
+    with database.writing(db):
+        db.execute('INSERT INTO users (username, password) VALUES (?, ?)', ('anna', PASSWORD_HASH))
     return 'anna'
 
 

@@ -146,7 +146,6 @@ def test_show_prints_the_tables_but_no_secret_and_plays_no_tricks(path, browser,
 
 
 MISTAKES = {
-    'a short password': (['adduser', 'ben'], 'seven77\n', 'at least 8'),
     'a short new password': (['passwd', 'anna'], 'seven77\n', 'at least 8'),
     'a name that is taken': (['adduser', ' anna'], f'{PASSWORD}\n', 'already'),
     'an empty name': (['adduser', ' '], f'{PASSWORD}\n', 'username'),

@@ -20,11 +20,12 @@ def set_hash(db, stored):
         db.execute('UPDATE users SET password = ?', (stored,))
 
 
-def test_a_password_is_stored_as_a_salted_argon2id_hash_of_todays_strength(db, user, browser, path):
+def test_a_password_is_stored_as_a_salted_argon2id_hash_of_todays_strength(db, browser, path):
     """ASVS 11.4.2."""
-    database.add_user(db, 'berta', PASSWORD)
+    for name in ('anna', 'berta'):
+        database.add_user(db, name, PASSWORD)
     browser.log_in()
-    hashes = {database.get_password_hash(db, name) for name in ('anna', 'berta')}
+    hashes = {stored for (stored,) in db.execute('SELECT password FROM users')}
     assert [stored.startswith(TODAY) for stored in hashes] == [True, True]
     assert not any(PASSWORD.encode() in file.read_bytes() for file in path.parent.glob('likes.db*'))
 
@@ -55,8 +56,8 @@ def test_an_unknown_name_reads_and_costs_the_same_as_a_wrong_password(browser, u
 
 
 def test_a_password_changed_while_it_is_checked_opens_no_more(browser, db, user):
-    """ASVS 7.4.3."""
-    set_hash(db, PasswordHasher(memory_cost=19456, time_cost=60, parallelism=1).hash(PASSWORD))  # long to check
+    """ASVS 7.4.3. This hash takes long to check."""
+    set_hash(db, '$argon2id$v=19$m=19456,t=60,p=1$+oyKWXaML7z6DLMQzHiPeQ$q8nTpB/63BZZlg5CVD6c1vycbZkuZA6MoFVXKUDBHK8')
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(browser.log_in)
         until(lambda: rows(db, 'failed_logins'))  # the check is about to begin
@@ -65,7 +66,7 @@ def test_a_password_changed_while_it_is_checked_opens_no_more(browser, db, user)
     assert browser.log_in(password='another password').status_code == 303
 
 
-@pytest.mark.parametrize('password', ['password', ' ' * 8, ' Café ', 'ключ🔑אבג', '\0\t' * 4, '🔑' * 999], ids=ascii)
+@pytest.mark.parametrize('password', ['password', 'Café אבג', '\0\t' * 4, '🔑' * 999], ids=lambda it: ascii(it[:9]))
 def test_a_password_of_any_characters_opens_exactly_as_typed(browser, db, password):
     """ASVS 6.2.5, 6.2.8, 6.2.9."""
     password += ' x '
@@ -73,9 +74,6 @@ def test_a_password_of_any_characters_opens_exactly_as_typed(browser, db, passwo
     for wrong in (password.upper(), password.strip(), password[:72] + '?', password + '\0'):
         assert browser.log_in(password=wrong).status_code == 200
     assert browser.log_in(password=password).status_code == 303
-
-
-WINDOW = 300  # seconds
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_each_failure_that_gets_five_minutes_old_makes_room_for_one_guess(attack
     guess(attacker)
     clock.forward(10)
     guess(attacker, times=4)
-    clock.forward(WINDOW - 10.5)
+    clock.forward(300 - 10.5)
     answer = attacker.log_in()
     assert (answer.status_code, answer.headers['Retry-After'], 'in 1 min' in answer) == (429, '1', True)
     clock.forward(0.5)
@@ -122,9 +120,9 @@ def test_failures_of_a_clock_that_was_ahead_count_for_nothing(attacker, user, cl
 
 def test_old_failures_go_as_new_ones_come_and_overlong_names_leave_none(attacker, db, clock):
     """ASVS 6.3.1: the table of failures is no place to fill."""
-    for number in range(25):
+    for number in range(9):
         guess(attacker, f'name{number}')
-    clock.forward(WINDOW)
+    clock.forward(300)
     guess(attacker, 'new')
     assert guess(attacker, 'x' * 101, 7) == [200] * 7
     assert rows(db, 'failed_logins') == 1

@@ -188,7 +188,7 @@ def test_requests_under_way_are_answered_and_the_file_is_whole_by_itself(serve, 
 
 def test_an_answered_like_survives_sigkill(serve):
     server = serve()
-    for _ in range(5):
+    for _ in range(3):
         with liking(server) as answered:
             until(lambda: len(answered) > random.randrange(40))
             server.kill()
