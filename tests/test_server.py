@@ -70,11 +70,12 @@ def liking(server):
     answered, stop = [], threading.Event()
 
     def go_on():
-        visitor, number = Visitor(server), 0
-        while not stop.is_set() and (number := number + 1) < 900:
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if visitor.like(f'thing {number}').status == 303:
-                    answered.append((visitor, f'thing {number}'))
+        while not stop.is_set():
+            visitor = Visitor(server)  # another one, before the list is full
+            for number in range(900):
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    if not stop.is_set() and visitor.like(f'thing {number}').status == 303:
+                        answered.append((visitor, f'thing {number}'))
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(4):
