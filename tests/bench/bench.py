@@ -74,9 +74,8 @@ class Server:
     def measure(self, mode, data, seconds):
         """Return requests per second, p50 and p99 of the time in ms, and the number of errors."""
         before = count(self.path, mode)
-        requests, duration, *times, errors = result(
-            self.wrk(mode, data / ('names' if mode == 'login' else 'keys'), seconds)
-        )
+        lines = data / ('names' if mode == 'login' else 'keys')
+        requests, duration, *times, errors = result(self.wrk(mode, lines, seconds))
         missing = before + requests - count(self.path, mode) if mode in ADDS else 0
         return requests / duration, *times, errors + max(0, missing)
 
@@ -104,20 +103,16 @@ def fill(folder, program, sessions=SAMPLE, likes=10):
         pass
     names = [f'user{number}' for number in range(20)]
     keys = [str(uuid.uuid4()) for _ in range(sessions)]
-    password_hash, expires = (
-        PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1).hash(PASSWORD),
-        time.time() + 30 * 24 * 60 * 60,
-    )
+    password_hash = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1).hash(PASSWORD)
+    expires = time.time() + 30 * 24 * 60 * 60
     things = [f'thing number {number} that I like' for number in range(likes)]
     with contextlib.closing(sqlite3.connect(folder / 'likes.db')) as db, db:
         progress(f'filling a database with {sessions:,} sessions')
-        db.executemany(
-            'INSERT INTO users (username, password) VALUES (?, ?)', ((name, password_hash) for name in names)
-        )
+        users = ((name, password_hash) for name in names)
+        db.executemany('INSERT INTO users (username, password) VALUES (?, ?)', users)
         db.executemany('INSERT INTO sessions (key, expires) VALUES (?, ?)', ((key, expires) for key in keys))
-        db.executemany(
-            'INSERT INTO likes (key, thing) VALUES (?, ?)', ((key, thing) for key in keys for thing in things)
-        )
+        liked = ((key, thing) for key in keys for thing in things)
+        db.executemany('INSERT INTO likes (key, thing) VALUES (?, ?)', liked)
     (folder / 'names').write_text('\n'.join(names))
     (folder / 'keys').write_text('\n'.join(keys[:: max(1, sessions // SAMPLE)]))
     return folder
@@ -166,9 +161,8 @@ def compare(folder, programs, args):
         for name in programs:
             rate, p50, p99, _ = median[name, mode]
             ratio, errors = rate / median['floor', mode][0], sum(run[3] for run in found[name, mode])
-            rows.append(
-                (f'{title}: {name}', f'{rate:,.0f}', f'{ratio:.2f}', f'{p50:.2f}', f'{p99:.2f}', f'{errors:.0f}')
-            )
+            numbers = f'{rate:,.0f}', f'{ratio:.2f}', f'{p50:.2f}', f'{p99:.2f}', f'{errors:.0f}'
+            rows.append((f'{title}: {name}', *numbers))
     table(*rows)
     for name in programs:
         start, memory = median[name, 'server']
@@ -177,11 +171,9 @@ def compare(folder, programs, args):
 
 def flood(folder, programs, args):
     """Measure GET / beside clients that log in without pause, and beside forms of which only a half has been sent."""
-    found, beside = (
-        {},
-        {'nothing': 0, '16 clients that log in': 16, '100 clients that log in': 100, '100 half-sent forms': 0},
-    )
+    beside = {'nothing': 0, '16 clients that log in': 16, '100 clients that log in': 100, '100 half-sent forms': 0}
     programs.pop('floor')
+    found = {}
     data = {name: fill(folder / name, program) for name, program in programs.items()}
     for turn in range(args.rounds):
         for name, program in programs.items():
@@ -197,11 +189,12 @@ def flood(folder, programs, args):
                     if other:
                         result(other)
     rows = [('GET / beside', 'requests/s', 'p50 ms', 'p99 ms', 'errors')]
-    for (what, name), (rate, p50, p99, _) in sorted(
-        medians(found).items(), key=lambda item: list(beside).index(item[0][0])
-    ):
-        errors = sum(run[3] for run in found[what, name])
-        rows.append((f'{what}: {name}', f'{rate:,.0f}', f'{p50:.2f}', f'{p99:.2f}', f'{errors:.0f}'))
+    median = medians(found)
+    for what in beside:
+        for name in programs:
+            rate, p50, p99, _ = median[what, name]
+            errors = sum(run[3] for run in found[what, name])
+            rows.append((f'{what}: {name}', f'{rate:,.0f}', f'{p50:.2f}', f'{p99:.2f}', f'{errors:.0f}'))
     table(*rows)
 
 
