@@ -53,10 +53,10 @@ def test_deleting_a_user_takes_sessions_and_likes_along_and_nothing_else(db, key
     assert db.execute('SELECT thing FROM likes').fetchall() == [('coffee',)]
 
 
-@pytest.mark.parametrize('where', ['key = ?', 'username = ?', 'key = ? OR username = ?1'])
+@pytest.mark.parametrize('where', ["key = 'x'", "username = 'x'", "key = 'x' OR username = 'x'"])
 @pytest.mark.parametrize('table', ['likes', 'sessions'])
 def test_no_owner_is_looked_for_in_a_whole_table(db, table, where):
-    plan = [row[3] for row in db.execute(f'EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {where}', ('x',))]
+    plan = [row[3] for row in db.execute(f'EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {where}')]
     assert not any(step.startswith('SCAN') for step in plan), plan
 
 
