@@ -1,78 +1,111 @@
-"""The likes application: routes, forms, status codes, headers, pages, and how the server starts (`python app.py`)."""
+"""The likes application: routes, forms, status codes, headers, pages, the server."""
 
 import argparse
-import inspect
 import logging
 import math
+import multiprocessing
 import os
-import queue
+import re
 import signal
 import socket
 import sys
-import unicodedata
+import threading
 from pathlib import Path
 
 import bottle
 from bottle import Bottle, HTTPError, request, response, static_file, template
 
 import db as database  # `db` is the connection everywhere else
-from db import COMP249Db, default_path, get_likes, get_user, store_like, writing
-from sessions import Throttled, find_session, forget, get_session, keep_session, log_in, log_out, over_https
+from db import COMP249Db, Pool, get_likes, get_user, store_like
+from sessions import (
+    Throttled,
+    find_session,
+    forget,
+    get_session,
+    keep_session,
+    log_in,
+    log_out,
+    over_https,
+)
 
-MAX_LIKE = 200  # characters
-STATIC = Path(__file__).resolve().with_name('static')  # the app may be started in any folder
-VIEWS = [str(STATIC.with_name('views'))]  # one list for all calls: Bottle keeps compiled templates by its id
+MAX_LENGTH = 200  # characters in a thing to like
+FOLDER = Path(__file__).parent  # the app may be started in any other
+bottle.TEMPLATE_PATH.insert(0, str(FOLDER / 'views'))
+bottle.SimpleTemplate.defaults = {  # for all templates
+    'max_length': MAX_LENGTH,
+    'max_username': database.MAX_USERNAME,
+}
 
 app = Bottle()
-logging.basicConfig(level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')  # to standard error
 log = logging.getLogger('likes')
+
+# ---------------------------------------------------------------------------
+# Routes. DatabasePlugin, below, hands in `db` and `form`.
+# ---------------------------------------------------------------------------
 
 
 @app.route('/')
 def index(db):
-    """Home page. DatabasePlugin hands in `db` and `form`, here and below."""
+    """Home page."""
     key = get_session(db)
-    return page('dblikes.tpl', title='Welcome Home!', username=get_user(db, key), likes=get_likes(db, key))
+    info = {
+        'title': 'Welcome Home!',
+        'username': get_user(db, key),
+        'likes': get_likes(db, key),
+    }
+    return template('dblikes.tpl', info)
 
 
 @app.post('/likes')
 def like(db, form):
     """Process the like form."""
-    thing = ' '.join(form.likes.split())  # a run of white space is one space, as the page shows it
-    if len(thing) > MAX_LIKE:
-        raise HTTPError(400, f'That is too long: a thing to like has at most {MAX_LIKE} characters.')
-    if any(unicodedata.category(character) == 'Cc' for character in thing):
-        raise HTTPError(400, 'That has control characters in it, which no page can show.')
-    with writing(db):
+    # A run of white space is one space, as the page shows it.
+    thing = ' '.join(form.likes.split())
+    if len(thing) > MAX_LENGTH:
+        raise HTTPError(400, f'That is too long: at most {MAX_LENGTH} characters.')
+    if re.search('[\x00-\x1f\x7f-\x9f]', thing):  # Unicode's category Cc
+        raise HTTPError(400, 'That has invisible characters that cannot be saved.')
+    with db:
         key = get_session(db)
         likes = get_likes(db, key)
         if thing and thing not in likes:
             if len(likes) >= database.MAX_LIKES:
-                raise HTTPError(409, 'Your list is full. Forget Me, on the home page, empties it.')
+                raise HTTPError(
+                    409,
+                    f'Your list is full: it has {database.MAX_LIKES:,} things. The '
+                    'only way to make room is Forget Me, which deletes the whole list.',
+                )
             if not likes:
                 keep_session(db, key)
             store_like(db, key, thing)
-    return redirect()
+    return redirect_home()
 
 
 @app.post('/forget')
 def forget_me(db, form):
     """Process the Forget Me form (the chapter's first exercise)."""
-    with writing(db):
-        username = get_user(db, find_session(db))
-        if 'username' in form and form.username != (username or ''):  # the page showed another list than this
-            problem = 'Nothing was deleted: your session has changed since that page was opened. Please try again.'
-            return page('login.tpl', title='Log in', username=username, name='', problem=problem)
-        forget(db)
-    log.info('forget: %r', username)
-    return redirect()
+    with db:
+        key, username = find_session(db)
+        # The form says whose list its page showed; a request by curl need not.
+        if 'username' in form and form.username != (username or ''):
+            raise HTTPError(
+                409,
+                'Nothing was deleted: somebody has logged in or out since that page '
+                'was opened, and it showed another list than yours is now.',
+            )
+        if key:
+            forget(db, key)
+            log.info('forget: %r', username)
+    return redirect_home()
 
 
 @app.get('/login')
 def login_page(db):
     """Login page."""
-    user = get_user(db, find_session(db))
-    return redirect() if user else page('login.tpl', title='Log in', username=None, name='', problem='')
+    _, username = find_session(db)
+    if username:
+        return redirect_home()
+    return template('login.tpl', title='Log in', name='')
 
 
 @app.post('/login', pool='logins')
@@ -82,178 +115,222 @@ def login(db, form):
     try:
         if log_in(db, name, form.password):
             log.info('login: %r', name)
-            return redirect()
-        problem = 'Login failed, please try again'
+            return redirect_home()
+        wait = 0
     except Throttled as error:
-        wait = math.ceil(error.args[0])
-        problem = f'Too many logins with this name have failed. Try again in {math.ceil(wait / 60)} min.'
+        wait = math.ceil(error.wait)
         response.status = 429
-        response.set_header('Retry-After', str(wait))
-    log.info('login failed: %r', name[: database.MAX_USERNAME])
-    return page('login.tpl', title='Log in', username=get_user(db, find_session(db)), name=name, problem=problem)
+        response.set_header('Retry-After', wait)
+    log.info('login failed: %.100r', name)
+    # With no-store, Back to this page would ask whether to send the password again.
+    response.set_header('Cache-Control', 'private, no-cache')
+    return template('login.tpl', title='Log in', name=name, failed=True, wait=wait)
 
 
 @app.post('/logout')
-def logout(db):
-    """Process the Log out button (the chapter's last exercise)."""
-    username = get_user(db, find_session(db))
-    log_out(db)
-    log.info('logout: %r', username)
-    return redirect()
+def logout(db, form):
+    """Process the Log out button (the chapter's last exercise).
 
-
-@app.get('/static/<path:path>')
-def static(path):
-    """Style sheet and icon. Whoever edits them sees it after a minute at most."""
-    return static_file(path, STATIC, headers={'Cache-Control': 'max-age=60'})
-
-
-class DatabasePlugin:
-    """Hands each handler that has a parameter `db` a connection, and the fields of the form if it has a `form`, too.
-
-    Connections come from a pool. Logins have one of their own, as they keep theirs while a password is checked.
+    A page that still shows it after a logout must not end an anonymous session.
     """
-
-    api = 2
-
-    def __init__(self):
-        self.pools = {'pages': queue.SimpleQueue(), 'logins': queue.SimpleQueue()}
-        for name in ('pages', 'pages', 'logins', 'logins'):
-            self.pools[name].put(None)  # a connection to be, opened when first needed and then kept
-
-    def apply(self, handler, route):
-        """Return the handler with its parameters filled in."""
-        parameters = inspect.signature(handler).parameters
-        pool = self.pools[route.config.get('pool', 'pages')]
-
-        def filled_in(**fields):
-            if 'form' in parameters:
-                fields['form'] = read_form()  # first: whoever sends it slowly holds no connection
-            db = pool.get()
-            try:
-                db = db or COMP249Db()
-                return handler(db=db, **fields)
-            except (database.OperationalError, OSError) as error:  # locked, disk full, read-only: it may pass
-                log.error('%s %r: %s', request.method, request.path, error, exc_info=bottle.DEBUG)
-                db = db and db.close()  # close() returns None: the next request opens the file anew
-                raise HTTPError(503, retry_after=5) from None
-            finally:
-                pool.put(db)
-
-        return filled_in if 'db' in parameters else handler
+    with db:
+        key, username = find_session(db)
+        if username:
+            log_out(db, key)
+            log.info('logout: %r', username)
+    return redirect_home()
 
 
-app.install(DatabasePlugin())
-
-
-def read_form():
-    """Return the fields of the form sent, decoded, '' for an absent one. Raises HTTPError 400, 411, 413."""
-    if request.chunked:  # Bottle would read on without end
-        raise HTTPError(411, 'The form came without a Content-Length.')
-    try:
-        if request.content_type and not request.content_type.startswith('application/x-www-form-urlencoded'):
-            raise ValueError  # a multipart form may name a charset that is slow to decode
-        form = request.forms.decode()  # forms.get() alone gives UTF-8 read as Latin-1, and never complains
-        if request.body.seek(0, os.SEEK_END) < request.content_length:
-            raise ValueError  # cut off on the way
-    except ValueError:
-        raise HTTPError(400, 'The form could not be read. Go back and send it again.') from None
-    return form
-
-
-def page(view, **info):
-    """Return the page with the view in the layout. `username` is who is logged in, or None."""
-    limits = {'max_like': MAX_LIKE, 'max_username': database.MAX_USERNAME}
-    return template('layout.tpl', info, limits, view=view, template_lookup=VIEWS)
-
-
-def redirect():
+def redirect_home():
     """Send the visitor to the home page (Post/Redirect/Get)."""
     response.status = 303
     response.set_header('Location', '/')
     return 'Redirect to /'
 
 
+@app.get('/static/<path:path>', skip=True)  # needs no database
+def static(path):
+    """Style sheet and icon. Whoever edits them sees it after a minute at most."""
+    return static_file(path, FOLDER / 'static', headers={'Cache-Control': 'max-age=60'})
+
+
+# ---------------------------------------------------------------------------
+# What handlers are handed
+# ---------------------------------------------------------------------------
+
+
+class DatabasePlugin:
+    """Hands each handler a connection, `db`, and for a POST the fields of its `form`.
+
+    There are three connection pools in each process: who reads waits neither for those
+    who write nor for those whose password is being checked.
+    """
+
+    def __init__(self):
+        self.pools = {
+            'GET': Pool(4),
+            'POST': Pool(4),  # a write waits for the disk, not the processor
+            'logins': Pool(1),
+        }
+
+    def apply(self, handler, route):
+        """Return the handler with its parameters filled in."""
+        pool = self.pools[route.config.get('pool', route.method)]
+
+        def filled_in(**arguments):
+            if route.method == 'POST':  # before the connection: it may come slowly
+                request.form = arguments['form'] = read_form()
+            try:
+                with pool.connection() as db:
+                    if bottle.DEBUG:
+                        db.set_trace_callback(tell_sql)
+                    return handler(db, **arguments)
+            except database.Unavailable as error:
+                log.error('%r: %s', request.path, error)
+                raise HTTPError(503, retry_after=5) from None
+
+        return filled_in
+
+
+app.install(DatabasePlugin())
+
+
+def read_form():
+    """Return the fields of the form sent, as a FormsDict of str; an absent one is ''.
+
+    Raises HTTPError 400, 411, 413 or 415.
+    """
+    if request.chunked:  # Bottle would read on without end
+        raise HTTPError(411)
+    kind = request.content_type
+    if kind and not kind.startswith('application/x-www-form-urlencoded'):
+        raise HTTPError(415)
+    try:
+        # forms.get() alone would give UTF-8 read as Latin-1, and never complain.
+        form = request.forms.decode()
+        is_whole = request.body.seek(0, os.SEEK_END) >= request.content_length
+    except (ValueError, OSError):  # not UTF-8; no number; the browser hung up
+        is_whole = False
+    if not is_whole:
+        raise HTTPError(400, 'The form could not be read. Please send it again.')
+    return form
+
+
+# ---------------------------------------------------------------------------
+# What is checked before, and added after, each request
+# ---------------------------------------------------------------------------
+
+
+@app.hook('before_request')
+def refuse_broken_paths():
+    """Refuse a path that is not UTF-8.
+
+    Bottle drops the odd bytes: /login%FF would be /login, past a proxy's limits.
+    """
+    sent = request.environ['bottle.raw_path']
+    if len(sent) != len(request.environ['PATH_INFO'].encode()):
+        raise HTTPError(404)
+
+
 @app.hook('before_request')
 def refuse_other_origins():
-    """Refuse a form that a page of another site has sent (cross-site request forgery; OWASP ASVS 5.0, 3.5.1).
+    """Refuse a form that a page of another site has sent (OWASP ASVS 5.0, 3.5.1).
 
-    Browsers say where a request comes from (Fetch Metadata, RFC 6454), so no tokens are needed, as in Go 1.25's
-    net/http. A request with neither header does not come from a browser.
+    Against cross-site request forgery. Browsers say where a request comes from (Fetch
+    Metadata; Origin, RFC 6454), so no tokens are needed. The rule is that of Go 1.25's
+    net/http.
     """
-    site, origin = request.environ.get('HTTP_SEC_FETCH_SITE'), request.environ.get('HTTP_ORIGIN')
-    if request.method in ('GET', 'HEAD', 'OPTIONS'):
-        allowed = True
-    elif site:
-        allowed = site in ('same-origin', 'none')  # 'none': typed in, or a bookmark
-    else:
-        allowed = not origin or origin.partition('://')[2] == request.environ.get('HTTP_HOST')
-    if not allowed:
-        raise HTTPError(403, 'This form was sent from another site. Use the form on this one.')
+    if request.method != 'POST':  # no handler changes anything for another
+        return
+    environ = request.environ  # get_header() fails for bytes that are not UTF-8
+    site = environ.get('HTTP_SEC_FETCH_SITE')
+    origin = environ.get('HTTP_ORIGIN')
+    if site in ('same-origin', 'none'):  # none: typed in, or a bookmark
+        return
+    if not site and not origin:  # not a browser
+        return
+    if not site and origin.partition('://')[2] == environ.get('HTTP_HOST'):
+        return
+    raise HTTPError(403, 'This form came from another site. Use the form on this one.')
 
 
 @app.hook('after_request')
 def add_headers():
-    """Add the headers that keep other sites and scripts out of the pages (OWASP ASVS 5.0, 3.4)."""
+    """Add the headers that keep other sites and scripts out (OWASP ASVS 5.0, 3.4)."""
     response.headers.update(SECURITY_HEADERS)
-    response.headers.setdefault('Cache-Control', 'no-store')  # so that Back after a logout shows nothing
+    # no-store: Back after a logout on a shared computer shows nothing.
+    response.headers.setdefault('Cache-Control', 'no-store')
     if over_https():
         response.set_header('Strict-Transport-Security', 'max-age=31536000')  # a year
 
 
 SECURITY_HEADERS = {
-    'Content-Security-Policy': "default-src 'none'; style-src 'self'; img-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    'Content-Security-Policy': (
+        "default-src 'none'; style-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'same-origin',  # no-referrer would make browsers send `Origin: null` with our own forms
+    # no-referrer would make browsers send `Origin: null` with our own forms.
+    'Referrer-Policy': 'same-origin',
     'Cross-Origin-Opener-Policy': 'same-origin',
     'Cross-Origin-Resource-Policy': 'same-origin',
 }
 
 
 def error_page(error):
-    """Return the page for an HTTPError."""
+    """Return the page for an HTTPError. What was typed is in a field of it."""
     add_headers()  # after a bug in a handler, those of the hook are gone
-    text = ERRORS.get(error.status_code, error.body)
-    return page('error.tpl', title='That did not work', username=None, text=text, error=error, debug=bottle.DEBUG)
+    typed = getattr(request, 'form', {}).get('likes')
+    info = {'title': 'That did not work', 'error': error, 'typed': typed}
+    return template('error.tpl', info, debug=bottle.DEBUG)
 
 
-ERRORS = {  # for other statuses, what the code that raised the error says
-    503: 'The lists cannot be reached just now. Nothing was changed; please try again in a few seconds.',
-    500: 'This is an error of the site, not of yours. It has been logged.',
-}
 app.default_error_handler = error_page
+
+# ---------------------------------------------------------------------------
+# The server
+# ---------------------------------------------------------------------------
 
 
 def main():
-    """Run the server. What keeps it from starting is told in one line, with exit status 1 (wrong arguments: 2)."""
-    parser = argparse.ArgumentParser(description='Serve the likes app.')
-    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (default: %(default)s)')
-    parser.add_argument('--port', default=8080, type=int, help='0 for any free one (default: %(default)s)')
-    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or beside app.py')
-    parser.add_argument('--workers', default=2, type=int, choices=range(1, 33), metavar='N', help='processes (2)')
-    parser.add_argument('--debug', action='store_true', help='reload changed code, show tracebacks in the page')
-    args = parser.parse_args()
+    """Run the server until Ctrl-C, SIGTERM or SIGHUP (a closed terminal).
+
+    What keeps it from starting is told in one line, with exit status 1.
+    """
+    args = parse_arguments()
     os.environ['LIKES_DB'] = str(args.db)  # for the workers
     try:
         COMP249Db().close()
-    except (database.DatabaseError, OSError) as error:
-        sys.exit(f'{args.db}: {error}')
-    try:
+        # Granian would share a port that another program has, without a word.
         family = socket.AF_INET6 if ':' in args.host else socket.AF_INET
-        with socket.create_server((args.host, args.port), family=family) as server:  # Granian would share a taken port
+        with socket.create_server((args.host, args.port), family=family) as server:
             host, port = server.getsockname()[:2]
-    except (OSError, OverflowError) as error:
-        sys.exit(f'{args.host}:{args.port}: {error}')
+    except (database.DatabaseError, OSError, OverflowError) as error:
+        sys.exit(f'{error} ({args.host}:{args.port}, database {args.db})')
+    # With --debug, Bottle's reloader runs this program again, and that one serves.
+    if 'BOTTLE_CHILD' in os.environ or not args.debug:
+        shown = f'[{host}]' if ':' in host else host
+        print(f'Likes at http://{shown}:{port}/, database {args.db}', file=sys.stderr)
     if args.debug:
-        app.run(host=host, port=port, debug=True, reloader=True)  # says itself where it listens
+        serve_debug(host, port)
     else:
-        print(f'Likes at http://{host}:{port}/, database {args.db}', flush=True)
         serve(host, port, args.workers)
 
 
+def parse_arguments():
+    """Return the arguments of the command line."""
+    parser = argparse.ArgumentParser(description='Serve the likes app.')
+    option = parser.add_argument
+    option('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
+    option('--port', default=8080, type=int, help='0 for any free one (%(default)s)')
+    option('--db', default=database.default_path(), help='the file (%(default)s)')
+    option('--workers', default=2, type=int, help='number of processes (%(default)s)')
+    option('--debug', action='store_true', help='tell each request; reload the code')
+    return parser.parse_args()
+
+
 def serve(host, port, workers):
-    """Serve the app on Granian until Ctrl-C, SIGTERM or SIGHUP (a closed terminal)."""
+    """Serve the app on Granian."""
     from granian import Granian  # not needed where another server runs app:app
 
     server = Granian(
@@ -263,27 +340,82 @@ def serve(host, port, workers):
         interface='wsgi',
         http='1',
         workers=workers,
-        blocking_threads=64,  # in each worker; most wait for a connection, or for a form to arrive
-        backpressure=10_000,  # open connections; Granian's 512 could all be idle browsers
+        blocking_threads=512,  # at most, in each worker; most wait for something
+        backpressure=10_000,  # open connections; 512 could all be idle browsers
         respawn_failed_workers=True,
-        workers_kill_timeout=10,  # seconds; SQLite waits five for another program
+        workers_kill_timeout=6,  # seconds; a like waits five (db.MAX_WAIT)
         log_level='error',
     )
     if hasattr(signal, 'SIGHUP'):  # Granian would start its workers anew
-        server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
+        server.on_startup(
+            lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt)
+        )
     try:
         server.serve(target_loader=load, wrap_loader=False)
     except Exception:  # a worker could not be started again
         log.exception('the server cannot go on')
         server.shutdown(1)
-    COMP249Db().close()  # the last connection: its close moves what the write-ahead log holds into the file
+    COMP249Db().close()  # the last one moves the write-ahead log into the file
 
 
 def load():
     """Return the app, for a worker process."""
-    if hasattr(signal, 'pthread_sigmask'):  # these reach all processes, but only the first is to act
+    logging.basicConfig(level='INFO', format='%(asctime)s %(levelname)s %(message)s')
+    if hasattr(signal, 'pthread_sigmask'):  # these reach all; the first process acts
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    threading.Thread(target=end_with_first_process, daemon=True).start()
     return app
+
+
+def end_with_first_process():
+    """End this worker once the first process has been killed, by an editor's Stop say.
+
+    It would go on for ever, and keep the port.
+    """
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def serve_debug(host, port):
+    """Serve the app for whoever reads or edits the code; never on the internet.
+
+    By waitress: Bottle's own server would answer nobody while a browser keeps a
+    connection open that it may need later.
+    """
+    logging.basicConfig(level='DEBUG', format='%(message)s')
+    bottle.run(
+        tell,
+        server='waitress',
+        host=host,
+        port=port,
+        debug=True,
+        reloader=True,
+        quiet=True,
+    )
+
+
+def tell(environ, start_response):
+    """Run the app (WSGI), and tell each request on the terminal.
+
+    Told are the cookie that came, what the database is asked, and the cookie sent.
+    """
+
+    def start(status, headers, *error):
+        cookie = dict(headers).get('Set-Cookie')
+        log.debug(f'    {status}\n    Set-Cookie: {cookie}\n')
+        return start_response(status, headers, *error)
+
+    log.debug(
+        f'{environ["REQUEST_METHOD"]} {environ["PATH_INFO"]}\n'
+        f'    Cookie: {environ.get("HTTP_COOKIE")}'
+    )
+    return app(environ, start)
+
+
+def tell_sql(statement):
+    """Tell a statement that SQLite runs, with its values, on one line."""
+    if not statement.startswith(('PRAGMA', '--')):  # --: done by another statement
+        log.debug(f'    {" ".join(statement.split())}')
 
 
 if __name__ == '__main__':

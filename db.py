@@ -1,341 +1,599 @@
-"""The database: its tables, every SQL statement, passwords at rest, and the admin command (`python db.py --help`).
+"""The database: tables, every SQL statement, passwords at rest, the admin command.
 
-What reads or writes data takes the connection `db` first; what changes data does so in a transaction,
-`with writing(db):`. Times are seconds since 1970, handed in by the caller. Nothing here knows of HTTP.
+Each function takes the connection `db` first, as in the chapter; what changes data
+does so in a transaction, `with db:`. Times are seconds since 1970, handed in by the
+caller. Nothing here knows of HTTP.
 """
 
 import argparse
-import getpass
 import os
-import secrets
+import queue
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
+from getpass import getpass
 from pathlib import Path
-from sqlite3 import Connection, DatabaseError, OperationalError  # noqa: F401 (the last is for app.py)
+from sqlite3 import Connection, DatabaseError, IntegrityError, OperationalError
+from time import monotonic
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
 if os.name != 'nt':  # Windows has no flock
-    import fcntl
+    from fcntl import LOCK_EX, LOCK_UN, flock
 
-APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; tells our files from other programs' (SQLite, PRAGMA application_id)
-SCHEMA_VERSION = 2
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
 
-# A like has one owner: the session `key` while that is anonymous, else the user. The two unique indexes make a repeated
-# like (a double click) a no-op, and find what get_likes asks for: without them every page gets slower with every like
-# that anybody stores. The column `id` keeps the order: an implicit rowid may change in a VACUUM.
-SCHEMA = f"""
-    DROP TABLE IF EXISTS likes;
-    DROP TABLE IF EXISTS sessions;
-    DROP TABLE IF EXISTS users;
-    DROP TABLE IF EXISTS failed_logins;
-    CREATE TABLE users (username TEXT NOT NULL PRIMARY KEY, password TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE sessions (
+# ---------------------------------------------------------------------------
+# Tables
+# ---------------------------------------------------------------------------
+
+APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; other programs' files have another
+SCHEMA_VERSION = 2
+
+# A like has one owner: the session `key` while that is anonymous, else the user.
+# The two unique indexes make a repeated like (a double click) a no-op, and find what
+# get_likes asks for: without them every page gets slower with every like stored.
+SCHEMA = (
+    'DROP TABLE IF EXISTS likes',
+    'DROP TABLE IF EXISTS sessions',
+    'DROP TABLE IF EXISTS users',
+    'DROP TABLE IF EXISTS failed_logins',
+    """CREATE TABLE users (
+        username TEXT NOT NULL PRIMARY KEY,
+        password TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE sessions (
         key TEXT NOT NULL PRIMARY KEY,
         username TEXT REFERENCES users ON DELETE CASCADE,
         expires REAL NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX sessions_of_user ON sessions (username) WHERE username IS NOT NULL;
-    CREATE INDEX sessions_by_expiry ON sessions (expires);
-    CREATE TABLE likes (
+    ) WITHOUT ROWID""",
+    """CREATE INDEX sessions_of_user ON sessions (username)
+        WHERE username IS NOT NULL""",
+    'CREATE INDEX sessions_by_expiry ON sessions (expires)',
+    # `id` keeps the order: an implicit rowid may change in a VACUUM.
+    """CREATE TABLE likes (
         id INTEGER PRIMARY KEY,
         thing TEXT NOT NULL,
         key TEXT REFERENCES sessions ON DELETE CASCADE,
         username TEXT REFERENCES users ON DELETE CASCADE,
         CHECK ((key IS NULL) <> (username IS NULL))
-    );
-    CREATE UNIQUE INDEX likes_of_session ON likes (key, thing) WHERE key IS NOT NULL;
-    CREATE UNIQUE INDEX likes_of_user ON likes (username, thing) WHERE username IS NOT NULL;
-    CREATE TABLE failed_logins (username TEXT NOT NULL, at REAL NOT NULL);
-    CREATE INDEX failed_logins_of_user ON failed_logins (username, at);
-    CREATE INDEX failed_logins_by_time ON failed_logins (at);
-    PRAGMA application_id = {APPLICATION_ID};
-    PRAGMA user_version = {SCHEMA_VERSION}
-"""
-
-
-def default_path():
-    """Return the path of the database: LIKES_DB of the environment, else likes.db beside this file."""
-    return Path(os.environ.get('LIKES_DB', Path(__file__).with_name('likes.db'))).resolve()
-
-
-class COMP249Db(Connection):
-    """A connection to the database at `path`, default_path() if that is None; ':memory:' is one of its own.
-
-    A missing file is made, with its tables. Raises DatabaseError (not ours), OperationalError or OSError (cannot open).
-    """
-
-    def __init__(self, path=None):
-        if path != ':memory:':
-            path = default_path() if path is None else Path(path).resolve()
-            path.touch(0o600)  # SQLite itself would let everybody read a new file, and it holds session keys
-        self.path = path
-        # No implicit transactions: they begin after a write's reads. A pool lends a connection to thread after thread.
-        super().__init__(path, isolation_level=None, check_same_thread=False)
-        with _turn(path):  # several processes may start at once
-            kind = self.execute(
-                'SELECT * FROM pragma_application_id, pragma_user_version, (SELECT count(*) FROM sqlite_master)'
-            ).fetchone()  # (application id, version, number of tables and indexes)
-            if kind != (0, 0, 0) and kind[:2] != (APPLICATION_ID, SCHEMA_VERSION):
-                raise DatabaseError('this is a database of another program, or of another version of this one')
-            self.execute('PRAGMA journal_mode = WAL')  # readers and the writer do not wait for each other
-            if kind == (0, 0, 0):
-                self.execute('BEGIN')  # not writing(): it would wait for our own turn
-                create_table(self)
-                self.execute('COMMIT')
-        self.execute('PRAGMA synchronous = FULL')  # an answered write survives a power cut
-        self.execute('PRAGMA wal_autocheckpoint = 4000')  # pages; a checkpoint costs two syncs in somebody's request
-        self.execute('PRAGMA foreign_keys = ON')
-
-    __enter__ = None  # makes `with db:` an error: in sqlite3 it begins no transaction; see writing()
-
-
-def _turn(path):
-    """Wait until no other connection of this app writes; the context manager returned ends the turn.
-
-    The kernel wakes those who wait one by one; with SQLite's own waiting, one in 100 waits for most of a second.
-    And SQLite before 3.51.3 can lose a write made during a checkpoint, which a commit may start (its "WAL-reset bug").
-    """
-    if os.name == 'nt' or path == ':memory:':
-        return nullcontext()
-    lock = open(os.open(f'{path}-lock', os.O_CREAT, 0o600), 'rb', buffering=0)  # noqa: SIM115 (the caller closes it)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-@contextmanager
-def writing(db):
-    """Run a `with` block as one transaction, or as a part of the one around it: commit at its end, or roll back.
-
-    It takes the write lock at once: nothing can come between a read and the write that depends on it.
-    """
-    if db.in_transaction:
-        yield
-        return
-    with _turn(db.path):
-        db.execute('BEGIN IMMEDIATE')
-        try:
-            yield
-            db.execute('COMMIT')
-        except BaseException:
-            db.rollback()
-            raise
+    )""",
+    """CREATE UNIQUE INDEX likes_of_session ON likes (key, thing)
+        WHERE key IS NOT NULL""",
+    """CREATE UNIQUE INDEX likes_of_user ON likes (username, thing)
+        WHERE username IS NOT NULL""",
+    'CREATE TABLE failed_logins (username TEXT NOT NULL, at REAL NOT NULL)',
+    'CREATE INDEX failed_logins_of_user ON failed_logins (username, at)',
+    'CREATE INDEX failed_logins_by_time ON failed_logins (at)',
+    f'PRAGMA application_id = {APPLICATION_ID}',
+    f'PRAGMA user_version = {SCHEMA_VERSION}',
+)
 
 
 def create_table(db):
-    """Create the tables, dropping them first with all that they hold."""
-    with writing(db):
-        for statement in SCHEMA.split(';'):
+    """Create the tables. Those that exist are dropped, with all that they hold."""
+    with db:
+        for statement in SCHEMA:
             db.execute(statement)
 
 
+# ---------------------------------------------------------------------------
+# Likes
+# ---------------------------------------------------------------------------
+
+
 def store_like(db, key, like):
-    """Store a like of the session `key`, or of the user logged in with it. What is liked already stays as it is."""
-    with writing(db):
+    """Store a like of the session `key`, or of the user logged in with it.
+
+    What is liked already stays as it is.
+    """
+    with db:
         username = get_user(db, key)
-        values = (like, None if username else key, username)
-        db.execute('INSERT OR IGNORE INTO likes (thing, key, username) VALUES (?, ?, ?)', values)
+        owner = (None, username) if username else (key, None)
+        db.execute(
+            """INSERT INTO likes (thing, key, username) VALUES (?, ?, ?)
+                ON CONFLICT DO NOTHING""",
+            (like, *owner),
+        )
 
 
 def get_likes(db, key):
-    """Return the list of things, as str in the order liked, of the session `key` or of the user logged in with it."""
-    query = 'SELECT thing FROM likes WHERE key = ? OR username = (SELECT username FROM sessions WHERE key = ?) '
-    return [thing for (thing,) in db.execute(query + 'ORDER BY id', (key, key))]
+    """Return what the session `key`, or the user logged in with it, likes.
+
+    The things are a list of str, in the order liked.
+    """
+    rows = db.execute(
+        """SELECT thing FROM likes WHERE key = ?
+            OR username = (SELECT username FROM sessions WHERE key = ?)
+            ORDER BY id""",
+        (key, key),
+    )
+    return [thing for (thing,) in rows]
 
 
 def move_likes(db, key, username):
-    """Make the likes of the anonymous session `key` the user's, as many as there is room for; the rest end with it."""
-    with writing(db):
-        liked = {thing for (thing,) in db.execute('SELECT thing FROM likes WHERE username = ?', (username,))}
-        new = [thing for thing in get_likes(db, key) if thing not in liked]
-        for thing in new[: MAX_LIKES - len(liked)]:
-            db.execute('UPDATE likes SET key = NULL, username = ? WHERE key = ? AND thing = ?', (username, key, thing))
+    """Give the user what the anonymous session `key` likes and the user does not yet.
+
+    The oldest come first, as many as the list has room for; the others stay.
+    """
+    with db:
+        db.execute(  # to SQLite a negative LIMIT is none
+            """UPDATE likes SET key = NULL, username = :username WHERE id IN (
+                SELECT id FROM likes WHERE key = :key
+                AND thing NOT IN (SELECT thing FROM likes WHERE username = :username)
+                ORDER BY id LIMIT max(0, :most - (
+                    SELECT count(*) FROM likes WHERE username = :username)))""",
+            {'key': key, 'username': username, 'most': MAX_LIKES},
+        )
 
 
-def forget_likes(db, key):
-    """Remove all likes of the session `key`, or of the user logged in with it."""
-    with writing(db):
-        db.execute('DELETE FROM likes WHERE key = ? OR username = ?', (key, get_user(db, key)))
+def delete_likes(db, key):
+    """Delete all that the session `key`, or the user logged in with it, likes."""
+    with db:
+        db.execute(
+            """DELETE FROM likes WHERE key = ?
+                OR username = (SELECT username FROM sessions WHERE key = ?)""",
+            (key, key),
+        )
+
+
+# ---------------------------------------------------------------------------
+# Sessions
+# ---------------------------------------------------------------------------
 
 
 def add_session(db, key, username, now, lifetime):
-    """Store a session: the user's, or an anonymous one if `username` is None. Removes a few that have expired."""
-    with writing(db):
-        db.execute('INSERT INTO sessions (key, username, expires) VALUES (?, ?, ?)', (key, username, now + lifetime))
-        # A few only, so that no visitor waits for long: each may have a whole list of likes.
-        db.execute('DELETE FROM sessions WHERE key IN (SELECT key FROM sessions WHERE expires <= ? LIMIT 3)', (now,))
+    """Store a session, anonymous if `username` is None, for `lifetime` seconds.
+
+    A few sessions that have expired are deleted: not all of them, so that no visitor
+    waits for long, as each may have a whole list of likes.
+    """
+    with db:
+        db.execute(
+            'INSERT INTO sessions (key, username, expires) VALUES (?, ?, ?)',
+            (key, username, now + lifetime),
+        )
+        db.execute(
+            """DELETE FROM sessions WHERE key IN
+                (SELECT key FROM sessions WHERE expires <= ? LIMIT 3)""",
+            (now,),
+        )
 
 
-def get_expires(db, key):
-    """Return the time at which the session `key` ends, None if there is no such session."""
-    row = db.execute('SELECT expires FROM sessions WHERE key = ?', (key,)).fetchone()
-    return row[0] if row else None
+def get_sessions(db, keys):
+    """Return a (key, username, expires) for each of the keys that is a session's."""
+    marks = ', '.join('?' * len(keys))  # one query for all: an attacker sends many
+    query = f'SELECT key, username, expires FROM sessions WHERE key IN ({marks})'
+    return db.execute(query, keys).fetchall()
 
 
 def get_user(db, key):
-    """Return the name of the user who is logged in with the session `key`, None if there is none."""
+    """Return the name of the user logged in with the session `key`, None for none."""
     row = db.execute('SELECT username FROM sessions WHERE key = ?', (key,)).fetchone()
     return row[0] if row else None
 
 
 def extend_session(db, key, expires):
-    """Set the time at which the session `key` ends, if it is anonymous."""
-    with writing(db):
-        db.execute('UPDATE sessions SET expires = ? WHERE key = ? AND username IS NULL', (expires, key))
+    """Set the time at which the session `key` ends."""
+    with db:
+        db.execute('UPDATE sessions SET expires = ? WHERE key = ?', (expires, key))
 
 
-def end_session(db, key):
-    """Remove the session `key`, and with an anonymous one its likes (ON DELETE CASCADE)."""
-    with writing(db):
+def delete_session(db, key):
+    """End the session `key`. The likes of an anonymous one end with it (CASCADE)."""
+    with db:
         db.execute('DELETE FROM sessions WHERE key = ?', (key,))
 
 
-HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)  # Argon2id as OWASP recommends it: 19 MiB
-HASHING = ThreadPoolExecutor(1)  # one thread, since each keeps the memory of a hash for its next one
-# Stands in for an unknown user's hash, so that the answer takes as long as for a wrong password (ASVS 6.3.8).
-NOBODYS_HASH = HASHER.hash(secrets.token_bytes())
-
-
-def normal_name(text):
-    """Return a username in the form in which it is stored (Unicode NFC): some keyboards send é as two characters."""
-    return normalize('NFC', text.strip())
-
-
-def get_password_hash(db, username):
-    """Return the stored hash of the user's password, None if there is no such user."""
-    row = db.execute('SELECT password FROM users WHERE username = ?', (username,)).fetchone()
-    return row[0] if row else None
-
-
-def check_password(db, username, password):
-    """Return the stored hash if `password` is the user's, else None. 20 ms: log_in calls it outside any transaction."""
-    stored = get_password_hash(db, username)
-    with suppress(VerifyMismatchError):
-        HASHING.submit(HASHER.verify, stored or NOBODYS_HASH, password).result()
-        return stored
-
-
-def renew_password_hash(db, username, password):
-    """Hash the user's password again if it was hashed with other parameters than today's."""
-    if HASHER.check_needs_rehash(get_password_hash(db, username)):
-        with writing(db):
-            db.execute('UPDATE users SET password = ? WHERE username = ?', (HASHER.hash(password), username))
-
-
-def add_user(db, username, password):
-    """Store a new user. Raises ValueError for a name or password that cannot be, or a name that is taken."""
-    username = normal_name(username)
-    if not (username.isprintable() and 0 < len(username) <= MAX_USERNAME):
-        raise ValueError(f'a username is 1 to {MAX_USERNAME} printable characters')
-    with writing(db):
-        if get_password_hash(db, username) is not None:
-            raise ValueError(f'there is a user {username!r} already')
-        db.execute("INSERT INTO users (username, password) VALUES (?, '')", (username,))
-        set_password(db, username, password)
-
-
-def set_password(db, username, password):
-    """Set the user's password, end the user's sessions and forget failed logins. Raises ValueError if it is short."""
-    if len(password) < MIN_PASSWORD:
-        raise ValueError(f'a password needs at least {MIN_PASSWORD} characters')
-    with writing(db):
-        db.execute('UPDATE users SET password = ? WHERE username = ?', (HASHER.hash(password), username))
-        end_sessions(db, username)
-        remove_failed_logins(db, username)
-
-
-def delete_user(db, username):
-    """Remove the user, with the user's sessions and likes (ON DELETE CASCADE)."""
-    with writing(db):
-        db.execute('DELETE FROM users WHERE username = ?', (username,))
-
-
-def end_sessions(db, username):
-    """End all sessions of the user."""
-    with writing(db):
+def log_out_everywhere(db, username):
+    """End all sessions of the user. Raises LookupError if there is none."""
+    require_user(db, username)
+    with db:
         db.execute('DELETE FROM sessions WHERE username = ?', (username,))
 
 
-def add_failed_login(db, username, at, since):
-    """Store that a login with this name, known or not, has failed; return the times of all such, oldest first."""
-    with writing(db):
-        db.execute('DELETE FROM failed_logins WHERE at <= ? OR at > ?', (since, at))  # old, or of a clock set back
-        db.execute('INSERT INTO failed_logins (username, at) VALUES (?, ?)', (username, at))
-        return [at for (at,) in db.execute('SELECT at FROM failed_logins WHERE username = ? ORDER BY at', (username,))]
+# ---------------------------------------------------------------------------
+# Users
+# ---------------------------------------------------------------------------
+
+# Argon2id with the parameters that OWASP recommends: 19 MiB, about 20 ms.
+HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
+HASHING = ThreadPoolExecutor(1)  # each thread would keep 19 MiB for its next hash
+# Stands in for an unknown user's hash, so that the answer takes as long as for a wrong
+# password (ASVS 6.3.8). It is all zeros, which no password gives.
+NOBODYS_HASH = (
+    f'$argon2id$v=19$m={HASHER.memory_cost},t={HASHER.time_cost},p={HASHER.parallelism}'
+    f'${"A" * 22}${"A" * 43}'
+)
 
 
-def remove_failed_logins(db, username):
-    """Remove the failed logins with this name."""
-    with writing(db):
+def normal_name(text):
+    """Return a username in the form in which it is stored (Unicode NFC).
+
+    Some keyboards send é as two characters.
+    """
+    return normalize('NFC', text.strip())
+
+
+def require_user(db, username):
+    """Raise LookupError if there is no such user."""
+    query = 'SELECT 1 FROM users WHERE username = ?'
+    if not db.execute(query, (username,)).fetchone():
+        raise LookupError(f'there is no user {username!r}')
+
+
+def hash_password(password):
+    """Return the hash of a new password. Raises ValueError if it is too short."""
+    if len(password) < MIN_PASSWORD:
+        raise ValueError(f'a password needs at least {MIN_PASSWORD} characters')
+    return HASHER.hash(password)
+
+
+def add_user(db, username, password):
+    """Store a new user.
+
+    Raises ValueError for a name or a password that cannot be, or a name that is taken.
+    """
+    username = normal_name(username)
+    if not username.isprintable() or not 0 < len(username) <= MAX_USERNAME:
+        raise ValueError(f'a username is 1 to {MAX_USERNAME} printable characters')
+    values = (username, hash_password(password))
+    try:
+        with db:
+            db.execute('INSERT INTO users (username, password) VALUES (?, ?)', values)
+    except IntegrityError:
+        raise ValueError(f'there is a user {username!r} already') from None
+
+
+def is_password(db, username, password):
+    """Return whether it is the user's password. Takes 20 ms, as for an unknown user.
+
+    A hash that was made with other parameters than today's is made anew.
+    """
+    query = 'SELECT password FROM users WHERE username = ?'
+    row = db.execute(query, (username,)).fetchone()
+    stored = row[0] if row else NOBODYS_HASH
+    try:
+        HASHING.submit(HASHER.verify, stored, password).result()
+    except VerifyMismatchError:
+        return False
+    if HASHER.check_needs_rehash(stored):
+        store_password(db, username, HASHER.hash(password))
+    return True
+
+
+def store_password(db, username, password_hash):
+    """Store the hash of the user's password."""
+    with db:
+        db.execute(
+            'UPDATE users SET password = ? WHERE username = ?',
+            (password_hash, username),
+        )
+
+
+def set_password(db, username, password):
+    """Set the user's password, end the user's sessions and forget failed logins.
+
+    Raises ValueError if the password is too short, LookupError if there is no user.
+    """
+    password_hash = hash_password(password)
+    with (
+        db.holding(db.login_lock),
+        db,
+    ):  # else a login with the old one might end after this
+        store_password(db, username, password_hash)
+        log_out_everywhere(db, username)
+        delete_failed_logins(db, username)
+
+
+def delete_user(db, username):
+    """Delete the user, with the user's sessions and likes (CASCADE)."""
+    require_user(db, username)
+    with db.holding(db.login_lock), db:
+        db.execute('DELETE FROM users WHERE username = ?', (username,))
+
+
+def get_failed_logins(db, username, since, now):
+    """Return when logins with this name, known or not, have failed.
+
+    The times are a list, after `since` and up to `now`, the oldest first.
+    """
+    rows = db.execute(
+        """SELECT at FROM failed_logins
+            WHERE username = ? AND at > ? AND at <= ? ORDER BY at""",
+        (username, since, now),
+    )
+    return [at for (at,) in rows]
+
+
+def add_failed_login(db, username, since, now):
+    """Store that a login with this name has failed.
+
+    Those that no longer count are deleted: up to `since`, or after `now` (a clock that
+    was wrong).
+    """
+    with db:
+        db.execute('DELETE FROM failed_logins WHERE at <= ? OR at > ?', (since, now))
+        db.execute(
+            'INSERT INTO failed_logins (username, at) VALUES (?, ?)', (username, now)
+        )
+
+
+def delete_failed_logins(db, username):
+    """Forget the failed logins with this name."""
+    with db:
         db.execute('DELETE FROM failed_logins WHERE username = ?', (username,))
 
 
+# ---------------------------------------------------------------------------
+# Connection and transactions
+# ---------------------------------------------------------------------------
+
+MAX_WAIT = 5  # seconds: for a connection, for locks and for other programs, in all
+
+
+def default_path():
+    """Return the path of the database: $LIKES_DB, else likes.db beside this file."""
+    return Path(os.environ.get('LIKES_DB', Path(__file__).with_name('likes.db')))
+
+
+class COMP249Db(Connection):
+    """A connection to the database at `path`, default_path() if that is None.
+
+    A missing file is made, with its tables; ':memory:' is a database of its own.
+
+    `with db:` is a transaction: committed at the end of the block, rolled back by an
+    exception. It takes the write lock at once, so nothing can come between a read in it
+    and the write that depends on that. A block inside another is a part of it.
+
+    Raises OSError or OperationalError (cannot be opened), DatabaseError (not ours).
+    """
+
+    def __init__(self, path=None):
+        if path is None:
+            path = default_path()
+        if path != ':memory:':
+            path = Path(path).resolve()
+            path.touch(0o600)  # SQLite would let everybody read it: it holds keys
+        # No implicit transactions: sqlite3's begin only after the reads. A pool lends
+        # a connection to one thread after another.
+        super().__init__(path, isolation_level=None, check_same_thread=False)
+        self.waited = 0  # seconds that its user has waited, for it and for locks
+        self._blocks = []  # the `with` blocks that are open
+        self._write_lock = _open_beside(path, '-lock')
+        self.login_lock = _open_beside(path, '-login-lock')  # one login at a time
+        self._log = None
+        self._prepare()
+        self.execute('PRAGMA journal_mode = WAL')  # also of a restored backup
+        self.execute('PRAGMA foreign_keys = ON')
+        self._log = _open_beside(path, '-wal')
+        if self._log:
+            self.execute('PRAGMA synchronous = NORMAL')  # see _transaction
+
+    def _prepare(self):
+        """Make the tables in a new file; refuse one that is not this app's."""
+        kind = 'SELECT * FROM pragma_application_id, pragma_user_version'
+        if self.execute(kind).fetchone() == (0, 0):
+            with self:  # several processes may start at once
+                if not self.execute('SELECT 1 FROM sqlite_master').fetchone():
+                    create_table(self)
+        if self.execute(kind).fetchone() != (APPLICATION_ID, SCHEMA_VERSION):
+            raise DatabaseError('a database of another program, or of another version')
+
+    def close(self):
+        """Close the connection and its files."""
+        for file in filter(None, (self._log, self._write_lock, self.login_lock)):
+            file.close()
+        super().close()
+
+    def __enter__(self):
+        """Begin a transaction, or a part of the one around it."""
+        block = nullcontext() if self.in_transaction else self._transaction()
+        block.__enter__()
+        self._blocks.append(block)
+        return self
+
+    def __exit__(self, *error):
+        """Commit it, or roll it back after an error."""
+        self._blocks.pop().__exit__(*error)
+
+    @contextmanager
+    def _transaction(self):
+        with self.holding(self._write_lock):
+            left = MAX_WAIT - self.waited  # what is negative, SQLite takes as 0
+            self.execute(f'PRAGMA busy_timeout = {left * 1000:.0f}')
+            self.execute('BEGIN IMMEDIATE')
+            self.waited = 0
+            try:
+                yield
+                self.execute('COMMIT')
+            finally:
+                self.rollback()  # what was not committed
+        # In WAL mode a transaction survives a power cut once the write-ahead log is on
+        # the disk. SQLite would wait for that in COMMIT (synchronous = FULL), and keep
+        # all others from writing; here many can wait for the same sync.
+        if self._log:
+            try:
+                os.fsync(self._log.fileno())
+            except OSError as error:
+                raise OperationalError('disk I/O error') from error
+
+    @contextmanager
+    def holding(self, file):
+        """Hold a lock for a `with` block: one connection has it at a time.
+
+        The kernel wakes those who wait for it one by one. SQLite's own waiting sleeps
+        and tries again, and is unfair: one in a hundred waits for most of a second.
+        """
+        began = monotonic()
+        if file:
+            flock(file, LOCK_EX)
+        self.waited += monotonic() - began
+        try:
+            yield
+        finally:
+            if file:
+                flock(file, LOCK_UN)
+
+
+def _open_beside(path, suffix):
+    """Return a file beside the database, made if it is missing; None if there is none.
+
+    Windows has no flock: there SQLite's own waiting, and its own sync, must do.
+    """
+    if path == ':memory:' or os.name == 'nt':
+        return None
+    file = Path(f'{path}{suffix}')
+    file.touch(0o600)
+    if os.geteuid() == 0:  # for the app's user, where root runs the admin command
+        owner = path.stat()
+        os.chown(file, owner.st_uid, owner.st_gid)
+    return file.open('r+b', buffering=0)  # NFS locks only what is open for writing
+
+
+class Unavailable(Exception):
+    """The database cannot be reached; that may pass by itself."""
+
+
+# SQLite's words for what may pass by itself. (Its error codes need Python 3.11.)
+PASSING = (
+    'database is locked',
+    'database or disk is full',
+    'attempt to write a readonly database',
+    'disk I/O error',
+    'unable to open database file',
+)
+
+
+class Pool:
+    """A connection pool: `size` connections at most, each with one user at a time."""
+
+    def __init__(self, size):
+        self._free = queue.SimpleQueue()
+        for _ in range(size):
+            self._free.put(None)  # opened when first needed
+
+    @contextmanager
+    def connection(self):
+        """Lend a connection to a `with` block. Raises Unavailable."""
+        began = monotonic()
+        try:
+            db = self._free.get(timeout=MAX_WAIT)
+        except queue.Empty:
+            raise Unavailable('all connections are in use') from None
+        try:
+            if db is None:
+                db = COMP249Db()
+            db.waited = monotonic() - began
+            yield db
+        except (OperationalError, OSError) as error:
+            if db and str(error) not in PASSING:
+                raise
+            if db:  # else it could not be opened
+                db.close()
+            db = None
+            raise Unavailable(error) from error
+        finally:
+            self._free.put(db)
+
+
+# ---------------------------------------------------------------------------
+# The admin command
+# ---------------------------------------------------------------------------
+
+TABLES = {  # keys and hashes are cut short: whoever has a whole key has the session
+    'users': 'SELECT username, substr(password, 1, 20) FROM users',
+    'sessions': """SELECT substr(key, 1, 8), ifnull(username, '-'),
+        datetime(expires, 'unixepoch', 'localtime') FROM sessions""",
+    'likes': """SELECT thing, ifnull(substr(key, 1, 8), '-'), ifnull(username, '-')
+        FROM likes ORDER BY id""",
+    'failed_logins': """SELECT username,
+        datetime(at, 'unixepoch', 'localtime') FROM failed_logins""",
+}
+
+
 def show(db):
-    """Print the tables. Keys and hashes are cut short: whoever reads a whole key can use the session."""
-    for table, query in (
-        ('users', 'SELECT username, substr(password, 1, 20) FROM users'),
-        ('sessions', "SELECT substr(key, 1, 8), username, datetime(expires, 'unixepoch', 'localtime') FROM sessions"),
-        ('likes', 'SELECT thing, substr(key, 1, 8), username FROM likes ORDER BY id'),
-        ('failed_logins', "SELECT username, datetime(at, 'unixepoch', 'localtime') FROM failed_logins"),
-    ):
+    """Print the tables."""
+    for table, query in TABLES.items():
         rows = db.execute(query).fetchall()
         print(f'{table}: {len(rows)}')
-        for row in rows:  # names of failed logins come from anybody, and could play tricks on the terminal
-            print('   ', *['-' if text is None else text if text.isprintable() else ascii(text) for text in row])
+        for row in rows:
+            print('   ', *map(printable, row))
+
+
+def printable(text):
+    """Return a value of a table as it can be printed.
+
+    Names of failed logins come from anybody, and could play tricks on the terminal.
+    """
+    return text if text.isprintable() else ascii(text)
+
+
+def reset(db, yes):
+    """Drop everything; asks first."""
+    if yes or input('Drop all users, sessions and likes? [y/N] ').lower() == 'y':
+        create_table(db)
 
 
 def ask_password():
-    """Return a new password, asked for twice without echo, or read as one line where standard input is no terminal."""
+    """Return a new password, asked for twice without echo.
+
+    Where standard input is no terminal, it is read as one line.
+    """
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip('\r\n')
-    password = getpass.getpass('Password: ')
-    if password != getpass.getpass('The same again: '):
+    password = getpass('Password: ')
+    if password != getpass('The same again: '):
         raise ValueError('the two passwords differ')
     return password
 
 
-def main():
-    """Run the admin command. An error is told in one line, with exit status 1 (wrong arguments: 2)."""
-    parser = argparse.ArgumentParser(description='Administer the database of the likes app.')
-    parser.add_argument('--db', default=default_path(), metavar='PATH', help='default: $LIKES_DB, or beside app.py')
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, text in (
-        ('adduser', 'add a user; asks for the password'),
-        ('passwd', "change a user's password and end the user's sessions"),
-        ('deluser', 'remove a user, with all that the user likes'),
-        ('logout', "end all of a user's sessions"),
+def parse_arguments():
+    """Return the arguments of the command line, as a dict."""
+    parser = argparse.ArgumentParser(description='Administer the likes database.')
+    parser.add_argument('--db', default=default_path())
+    commands = parser.add_subparsers(required=True, metavar='COMMAND')
+    for name, run, help in (
+        ('adduser', add_user, 'add a user; asks for the password'),
+        ('passwd', set_password, "change a user's password, end the user's sessions"),
+        ('deluser', delete_user, 'remove a user, with all that the user likes'),
+        ('logout', log_out_everywhere, "end all of a user's sessions"),
+        ('show', show, 'print the tables, keys shortened'),
+        ('reset', reset, 'drop everything; asks first'),
     ):
-        commands.add_parser(name, help=text).add_argument('username', metavar='NAME', type=normal_name)
-    commands.add_parser('show', help='print the tables, keys shortened')
-    commands.add_parser('reset', help='drop everything; asks first').add_argument('--yes', action='store_true')
-    args = parser.parse_args()
+        command = commands.add_parser(name, help=help)
+        command.set_defaults(run=run)
+        if run is reset:
+            command.add_argument('--yes', action='store_true')
+        elif run is not show:
+            command.add_argument('username', metavar='NAME', type=normal_name)
+    return vars(parser.parse_args())
+
+
+def main():
+    """Run the admin command.
+
+    An error is told in one line, with exit status 1 (wrong arguments: 2).
+    """
+    sys.stdout.reconfigure(errors='backslashreplace')  # for letters that it lacks
+    arguments = parse_arguments()
+    run = arguments.pop('run')
+    path = arguments.pop('db')
     try:
-        if args.command not in ('adduser', 'reset') and not os.path.exists(args.db):
-            raise LookupError(f'there is no file {args.db}')
-        with closing(COMP249Db(args.db)) as db:
-            if args.command == 'show':
-                show(db)
-            elif args.command == 'reset':
-                if args.yes or input('Drop all users, sessions and likes? [y/N] ').lower() in ('y', 'yes'):
-                    create_table(db)
-            elif args.command == 'adduser':
-                add_user(db, args.username, ask_password())
-            elif get_password_hash(db, args.username) is None:
-                raise LookupError(f'there is no user {args.username!r}')
-            elif args.command == 'passwd':
-                set_password(db, args.username, ask_password())
-            elif args.command == 'deluser':
-                delete_user(db, args.username)
-            else:
-                end_sessions(db, args.username)
+        if run not in (add_user, reset) and not os.path.exists(path):
+            raise LookupError(f'there is no file {path}')
+        with closing(COMP249Db(path)) as db:
+            if run in (add_user, set_password):
+                arguments['password'] = ask_password()
+            run(db, **arguments)
     except (ValueError, LookupError, DatabaseError, OSError, EOFError) as error:
         sys.exit(f'db.py: {error}')
+    except KeyboardInterrupt:
+        sys.exit('db.py: stopped')
 
 
 if __name__ == '__main__':

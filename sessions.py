@@ -1,118 +1,172 @@
 """Sessions: the cookie, and which session it stands for.
 
-The cookie holds nothing but a random key: all that the site knows of a visitor is in the database, under that key.
+The cookie holds nothing but a random key: all that the site knows of a visitor is in
+the database, under that key.
 """
 
 import time
 import uuid
 
-from bottle import request, response
+from bottle import HTTPError, request, response
 
 import db as database  # `db` is the connection everywhere else
 
 COOKIE_NAME = 'likes_session'
-MINUTE, HOUR, DAY = 60, 60 * 60, 24 * 60 * 60  # seconds
-UNUSED_LIFETIME = 1 * DAY  # until the first like: a crawler starts one at each visit, and must not fill the disk
-ANONYMOUS_LIFETIME = 30 * DAY  # from the first like; to extend it at each visit would make every page a write
+HOUR = 60 * 60  # seconds
+DAY = 24 * HOUR
+UNUSED_LIFETIME = DAY  # until the first like: crawlers must not fill the disk
+ANONYMOUS_LIFETIME = 30 * DAY  # from the first like
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
-THROTTLE_TIME = 5 * MINUTE
+THROTTLE_TIME = 5 * 60
 clock = time.time  # a name of our own, so that a test can set the time
 
 
 class Throttled(Exception):
-    """Too many logins with one username have failed; args[0] is the time in seconds until the next may be tried."""
+    """Too many logins with one name have failed: `wait` seconds until the next."""
+
+    def __init__(self, wait):
+        super().__init__()
+        self.wait = wait
 
 
-def new_session(db):
-    """Make an anonymous session, send its cookie and return its key."""
+def new_session(db, username=None):
+    """Make a session, send its cookie and return its key.
+
+    The session is anonymous, or that of the user who has just logged in.
+    """
     key = str(uuid.uuid4())
-    database.add_session(db, key, None, clock(), UNUSED_LIFETIME)
-    send_cookie(key, UNUSED_LIFETIME + ANONYMOUS_LIFETIME)  # at most; it is the server that ends the session
+    lifetime = LOGIN_LIFETIME if username else UNUSED_LIFETIME
+    database.add_session(db, key, username, clock(), lifetime)
+    send_cookie(key, lifetime)
     return key
 
 
 def get_session(db):
     """Return the key of the visitor's session; a new one is made if there is none."""
-    return find_session(db) or new_session(db)
+    key, _ = find_session(db)
+    return key or new_session(db)
 
 
 def find_session(db):
-    """Return the key of the visitor's session, None if there is none."""
-    # Not by request.get_cookie, which finds nothing once any program on the same host has set an odd cookie.
-    for cookie in request.environ.get('HTTP_COOKIE', '').split(';'):
-        name, _, key = cookie.replace('"', '').strip().partition('=')  # some clients quote the value
-        if name != cookie_name():
-            continue
-        expires = database.get_expires(db, key)
-        if expires is None:  # a made-up key, or that of a session which has been ended
-            continue
-        if expires <= clock():  # its time is over, whatever the browser does with its cookie
-            continue
-        return key
-    return None
+    """Return (key, username) of the visitor's session.
+
+    The username is None while it is anonymous; both are None if there is no session.
+    """
+    for key, username, expires in database.get_sessions(db, sent_keys()):
+        if expires > clock():  # whatever the browser does with its cookie
+            return key, username
+    return None, None
 
 
 def keep_session(db, key):
-    """Give the session `key`, if it is anonymous, its full lifetime: it is about to get its first like."""
-    database.extend_session(db, key, clock() + ANONYMOUS_LIFETIME)
+    """Give an anonymous session its full lifetime: it is about to get its first like.
+
+    Not at each visit: that would make every page a write.
+    """
+    if database.get_user(db, key) is None:
+        database.extend_session(db, key, clock() + ANONYMOUS_LIFETIME)
+        send_cookie(key, ANONYMOUS_LIFETIME)
 
 
 def log_in(db, username, password):
-    """Log the visitor in. Returns True, or False for a wrong password or an unknown user. Raises Throttled.
+    """Log the visitor in. Return False for a wrong password or an unknown user.
 
-    The old session ends, and what an anonymous visitor liked in it becomes the user's.
+    The old session ends, and what an anonymous visitor liked becomes the user's.
+    Raises Throttled (OWASP ASVS 5.0, 6.3.1).
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
-    with database.writing(db):
+    with db.holding(
+        db.login_lock
+    ):  # so that of many guesses sent at once, five are answered
         now = clock()
-        # Each try counts as failed until it succeeds: so of many guesses sent at once no more than five are answered.
-        failed = database.add_failed_login(db, username, now, now - THROTTLE_TIME)
-        if len(failed) > MAX_FAILED_LOGINS:  # OWASP ASVS 5.0, 6.3.1
-            raise Throttled(failed[0] + THROTTLE_TIME - now)  # which undoes the transaction
-    password_hash = database.check_password(db, username, password)
-    with database.writing(db):
-        if password_hash is None or password_hash != database.get_password_hash(db, username):
-            return False  # wrong, or changed while it was checked
-        database.renew_password_hash(db, username, password)
-        database.remove_failed_logins(db, username)
-        old_key = find_session(db)
-        database.move_likes(db, old_key, username)
-        database.end_session(db, old_key)
-        # Always a new key: an attacker may have planted the old one (session fixation; OWASP ASVS 5.0, 7.2.4).
-        key = str(uuid.uuid4())
-        database.add_session(db, key, username, clock(), LOGIN_LIFETIME)
-        send_cookie(key, LOGIN_LIFETIME)
+        since = now - THROTTLE_TIME
+        failed = database.get_failed_logins(db, username, since, now)
+        if len(failed) >= MAX_FAILED_LOGINS:
+            raise Throttled(failed[0] + THROTTLE_TIME - now)
+        if not database.is_password(db, username, password):
+            database.add_failed_login(db, username, since, now)
+            return False
+        with db:
+            database.delete_failed_logins(db, username)
+            old_key, _ = find_session(db)
+            if old_key:
+                database.move_likes(db, old_key, username)
+                database.delete_session(db, old_key)
+            # Always a new key: an attacker may have planted the old one (session
+            # fixation; OWASP ASVS 5.0, 7.2.4).
+            new_session(db, username)
     return True
 
 
-def log_out(db):
-    """End the visitor's session, if any, and clear the cookie. Only an anonymous visitor's likes end with it."""
-    key = find_session(db)
-    if key:
-        database.end_session(db, key)
-        send_cookie('', 0)
+def log_out(db, key):
+    """End the session `key` and clear the cookie."""
+    database.delete_session(db, key)
+    send_cookie('', 0)
 
 
-def forget(db):
-    """Remove all that the visitor likes, and log out."""
-    with database.writing(db):
-        database.forget_likes(db, find_session(db))
-        log_out(db)
+def forget(db, key):
+    """Delete all that the visitor with the session `key` likes, and end the session."""
+    with db:
+        database.delete_likes(db, key)
+        log_out(db, key)
 
 
 def over_https():
-    """Return whether the request came by https, to this server or to a proxy before it (X-Forwarded-Proto)."""
-    return (request.environ.get('HTTP_X_FORWARDED_PROTO') or request.environ['wsgi.url_scheme']) == 'https'
+    """Return whether the browser uses https, to this server or to a proxy before it.
+
+    Each proxy of a chain may add its own to X-Forwarded-Proto: the first is the
+    browser's.
+    """
+    scheme = request.environ.get('HTTP_X_FORWARDED_PROTO', '').lstrip()
+    return (scheme or request.environ['wsgi.url_scheme']).lower().startswith('https')
 
 
 def cookie_name():
-    """Return the name of the cookie: over https with a prefix, so that no other subdomain can set it."""
+    """Return the cookie's name.
+
+    Over https it has a prefix that keeps other subdomains from setting it.
+    """
     return f'__Host-{COOKIE_NAME}' if over_https() else COOKIE_NAME
 
 
 def send_cookie(key, max_age):
-    """Send the cookie, for `max_age` seconds. No script can read it, no other site's POST sends it along (ASVS 3.3)."""
-    flags = {'path': '/', 'httponly': True, 'samesite': 'lax', 'secure': over_https()}
-    response.set_cookie(cookie_name(), key, max_age=max_age, **flags)
+    """Send the cookie, for `max_age` seconds.
+
+    No script can read it, no other site's POST sends it along (OWASP ASVS 5.0, 3.3).
+    """
+    response.set_cookie(
+        cookie_name(),
+        key,
+        max_age=max_age,
+        path='/',
+        httponly=True,
+        samesite='lax',
+        secure=over_https(),
+    )
+
+
+def sent_keys():
+    """Return the values of the request's cookies that have our name.
+
+    Not by request.get_cookie: that finds nothing once any other program on the same
+    host has set an odd cookie. Raises HTTPError 400 for cookies that cannot be read:
+    to make a new session then would lose the visitor's.
+    """
+    header = request.environ.get('HTTP_COOKIE', 'none')
+    if not header:  # Granian hands on '' where there is a byte beyond ASCII
+        raise HTTPError(
+            400,
+            'The cookies that came could not be read, so your list was not found. '
+            'Another program on this address has set one with letters that are not '
+            'allowed. Delete that one in your browser, or all cookies of this site '
+            '(without an account, your list is lost then), and load the page again.',
+        )
+    ours = f'{cookie_name()}='
+    cookies = [cookie.strip() for cookie in header.split(';')]
+    return [
+        cookie[len(ours) :].strip('"')  # some clients quote it
+        for cookie in cookies
+        if cookie.startswith(ours)
+    ]

@@ -1,4 +1,6 @@
-"""What the tests share: a database of their own, a clock, a user, browsers without a window, and the real server."""
+"""What the tests share: a database of their own, a clock, a user, browsers without a
+window, and the real server.
+"""
 
 import contextlib
 import os
@@ -15,16 +17,27 @@ from hypothesis import settings
 from webtest import TestApp
 
 import app
-import db as database
 import sessions
+from db import COMP249Db
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = 'correct horse battery'
-PASSWORD_HASH = '$argon2id$v=19$m=19456,t=2,p=1$hmiGefXTrh5kayyfttOfng$iXGATDnwfBFaZ2qf8YZT8HDltbuJ63lel0ex58yCL+Y'
+PASSWORD_HASH = (
+    '$argon2id$v=19$m=19456,t=2,p=1$hmiGefXTrh5kayyfttOfng$'
+    'iXGATDnwfBFaZ2qf8YZT8HDltbuJ63lel0ex58yCL+Y'
+)
 
-os.environ['LIKES_DB'] = f'{os.devnull}/none'  # a test without a database of its own fails, and leaves the user's alone
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script may have it ignored, and servers inherit that
-settings.register_profile('long', max_examples=10_000, deadline=None)  # --hypothesis-profile=long
+# Takes 30 times as long to check.
+SLOW_HASH = (
+    '$argon2id$v=19$m=19456,t=60,p=1$+oyKWXaML7z6DLMQzHiPeQ$'
+    'q8nTpB/63BZZlg5CVD6c1vycbZkuZA6MoFVXKUDBHK8'
+)
+
+# A test without a database of its own fails, and leaves the user's alone.
+os.environ['LIKES_DB'] = f'{os.devnull}/none'
+# A script may have Ctrl-C ignored, and servers inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile('long', max_examples=10_000, deadline=None)
 
 
 def until(condition, seconds=60):
@@ -37,7 +50,7 @@ def until(condition, seconds=60):
 
 
 def use_database(patch, path):
-    """Let the app use the database at `path`, with no connections left from earlier tests."""
+    """Let the app use the database at `path`, with no connections of earlier tests."""
     patch.setenv('LIKES_DB', str(path))
     app.app.uninstall(app.DatabasePlugin)
     app.app.install(app.DatabasePlugin())
@@ -53,7 +66,7 @@ def path(tmp_path, monkeypatch):
 @pytest.fixture
 def db(path):
     """A connection to this test's database."""
-    with contextlib.closing(database.COMP249Db(path)) as db:
+    with contextlib.closing(COMP249Db(path)) as db:
         yield db
 
 
@@ -65,8 +78,8 @@ def rows(db, table):
 @pytest.fixture
 def user(db):
     """The name of a user whose password is PASSWORD."""
-    with database.writing(db):
-        db.execute('INSERT INTO users (username, password) VALUES (?, ?)', ('anna', PASSWORD_HASH))
+    with db:
+        db.execute('INSERT INTO users VALUES (?, ?)', ('anna', PASSWORD_HASH))
     return 'anna'
 
 
@@ -93,12 +106,14 @@ class Browser(TestApp):
     """A browser without a window: keeps its cookie, and uses the forms of the pages."""
 
     def __init__(self, **environ):
-        # A name with a dot: WebTest would keep a cookie that a test sets beside the site's own otherwise.
-        super().__init__(app.app, extra_environ={'HTTP_HOST': 'likes.example', **environ}, lint=False)
+        # A name with a dot: else WebTest keeps a cookie that a test sets beside ours.
+        environ = {'HTTP_HOST': 'likes.example', **environ}
+        super().__init__(app.app, extra_environ=environ, lint=False)
 
     def request(self, url_or_req, environ=None, **options):
         """Send any request; WebTest's own leaves extra_environ out."""
-        return super().request(url_or_req, environ={**self.extra_environ, **(environ or {})}, **options)
+        environ = {**self.extra_environ, **(environ or {})}
+        return super().request(url_or_req, environ=environ, **options)
 
     @property
     def key(self):
@@ -131,7 +146,8 @@ class Browser(TestApp):
 
     def log_in(self, username='anna', password=PASSWORD):
         """Send a login, from any page."""
-        return self.post('/login', {'username': username, 'password': password}, expect_errors=True)
+        fields = {'username': username, 'password': password}
+        return self.post('/login', fields, expect_errors=True)
 
     def log_out(self):
         return self.submit('/', 'logoutform')
@@ -151,27 +167,49 @@ class Server:
     """The real server, as a process group of its own."""
 
     def __init__(self, path, *options):
-        self.said = Path(f'{path}.said')
-        with self.said.open('wb') as said:
+        self.log = Path(f'{path}.log')
+        with self.log.open('wb') as log:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / 'app.py', '--port', '0', '--db', path, *options],
-                stdout=said,
+                [
+                    sys.executable,
+                    ROOT / 'app.py',
+                    '--port',
+                    '0',
+                    '--db',
+                    path,
+                    *options,
+                ],
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
+    @property
+    def said(self):
+        """What it has printed."""
+        return self.log.read_text(encoding='utf-8')
+
+    @property
+    def ended(self):
+        return self.process.poll() is not None
+
     def wait_until_it_answers(self):
         """Find out where it listens."""
-        listens = re.compile(r'http://(127\.0\.0\.1|0\.0\.0\.0):(\d+)/')
-        found = until(lambda: listens.search(self.said.read_text()) or self.process.poll() is not None)
-        assert found is not True, self.said.read_text()
-        self.port = int(found[2])
-        self.url = f'http://127.0.0.1:{self.port}/'
+        until(lambda: 'http://' in self.said or self.ended)
+        address = re.search(r'http://(.*):(\d+)/', self.said)
+        assert address, self.said
+        self.host = address[1]
+        self.port = int(address[2])
+        self.url = address[0]
         until(self.answers)
 
     def answers(self):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f'{self.url}static/style.css', timeout=20):
-            return True
+        """Whether it sends a file."""
+        try:
+            urllib.request.urlopen(f'{self.url}static/style.css', timeout=20).close()
+        except OSError:
+            return False
+        return True
 
     def kill(self):
         """End whatever is left of it."""
@@ -182,7 +220,10 @@ class Server:
 
 @pytest.fixture
 def serve(path):
-    """A function that starts the real server on this test's database, with options; it ends with the test."""
+    """A function that starts the real server on this test's database, with options.
+
+    It ends with the test.
+    """
     with contextlib.ExitStack() as stack:
 
         def start(*options):

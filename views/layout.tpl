@@ -12,12 +12,12 @@
 <body>
 <header>
 <a class="home" href="/">Likes</a>
-% if username:
+% if get('username'):
 <form id="logoutform" method="post" action="/logout">
 <span>Logged in as <strong dir="auto">{{username}}</strong></span>
-<button>Log out</button>
+<button name="logout" value="yes">Log out</button>
 </form>
-% elif view == 'dblikes.tpl':
+% elif get('offers_login'):
 <details>
 <summary>Log in</summary>
 % include('loginform.tpl', name='', focus='')
@@ -26,7 +26,7 @@
 </header>
 <main>
 <h1>{{title}}</h1>
-% include(view)
+{{!base}}
 </main>
 </body>
 </html>
