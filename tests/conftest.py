@@ -164,19 +164,18 @@ def other_browser(path):
 
 
 class Server:
-    """The real server, as a process group of its own."""
+    """The real server, as a process group of its own; `under` another program."""
 
-    def __init__(self, path, *options):
+    def __init__(self, path, *options, under=()):
         self.log = Path(f'{path}.log')
         with self.log.open('wb') as log:
             self.process = subprocess.Popen(
                 [
+                    *under,
                     sys.executable,
                     ROOT / 'app.py',
-                    '--port',
-                    '0',
-                    '--db',
-                    path,
+                    '--port=0',
+                    f'--db={path}',
                     *options,
                 ],
                 stdout=log,
@@ -226,8 +225,8 @@ def serve(path):
     """
     with contextlib.ExitStack() as stack:
 
-        def start(*options):
-            server = Server(path, *options)
+        def start(*options, under=()):
+            server = Server(path, *options, under=under)
             stack.callback(server.kill)
             server.wait_until_it_answers()
             return server

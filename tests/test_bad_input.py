@@ -30,12 +30,9 @@ NO_SUCH = 'no such page'
 FILES = '--edge\r\nContent-Disposition: form-data; name="likes"\r\n\r\ntea\r\n--edge--'
 REFUSED = {  # what is sent, status, words of the page
     'a like of 201 characters': (post('likes=' + 'x' * 201), 400, TOO_LONG),
-    'a like of 201 emoji': (post('likes=' + '%F0%9F%8D%B5' * 201), 400, TOO_LONG),
     'a like with NUL in it': (post('likes=a%00b'), 400, CONTROL),
-    'a like with DEL in it': (post('likes=a%7Fb'), 400, CONTROL),
     'a like with a C1 control in it': (post('likes=a%C2%9Fb'), 400, CONTROL),
     'a field that is not UTF-8': (post('likes=tea&more=%FF'), 400, UNREADABLE),
-    'a password not in UTF-8': (post('password=%FF', '/login'), 400, UNREADABLE),
     'a length that is no number': (post('', Content_Length='many'), 400, UNREADABLE),
     'a length beyond the body': (post('a', Content_Length='9'), 400, UNREADABLE),
     'no length': (post('likes=tea', Transfer_Encoding='chunked'), 411, 'length'),
@@ -102,12 +99,6 @@ def test_another_method_is_told_which_are_allowed(browser, method, address, allo
     assert 'does not take requests of that kind' in answer
 
 
-def test_the_head_of_a_page_comes_without_the_page(browser):
-    answer = browser.head('/')
-    assert answer.status_code == 200
-    assert answer.body == b''
-
-
 class HungUp(io.BytesIO):
     """What a server hands on when the browser hangs up in the middle of a form."""
 
@@ -143,11 +134,6 @@ def test_a_full_list_takes_no_more_but_keeps_what_it_has(full_list, db):
     assert 'Your list is full' in answer
     assert answer.forms['likeform']['likes'].value == 'one more'
     assert rows(db, 'likes') == 1000
-
-
-def test_a_full_list_ignores_a_repeat_as_any_does(full_list):
-    full_list.like('the last')
-    assert full_list.like('7').status_code == 303
 
 
 ODD = {

@@ -35,7 +35,7 @@ waits = st.sampled_from([1, HOUR, 12 * HOUR - 1, DAY - 1, DAY, 30 * DAY - 1, 30 
 
 @dataclass
 class Session:
-    """What the model knows of a session; a user's likes are one list for all of them."""
+    """What the model knows of a session. All of a user's have one list of likes."""
 
     user: str | None
     ends: float
@@ -78,29 +78,17 @@ class LikesMachine(RuleBasedStateMachine):
             return session
         return None
 
-    def find_or_begin(self, browser):
-        """The browser's session, which a request has begun if there was none."""
-        session = self.find(browser)
-        if session is None:
-            assert browser.key not in self.sessions
-            session = Session(None, self.clock.time + DAY)
-            self.sessions[browser.key] = session
-        return session
-
     @rule(number=browsers, thing=things)
     def like(self, number, thing):
         browser = self.browsers[number]
         browser.post('/likes', {'likes': thing})
-        session = self.find_or_begin(browser)
+        new = Session(None, self.clock.time + DAY)
+        session = self.sessions.setdefault(browser.key, new)
+        assert session.ends > self.clock.time
         if session.user is None and not session.likes:
             session.ends = self.clock.time + 30 * DAY
         if thing not in session.likes:
             session.likes.append(thing)
-
-    @rule(number=browsers)
-    def visit(self, number):
-        self.browsers[number].get('/')
-        self.find_or_begin(self.browsers[number])
 
     @rule(number=browsers)
     def forget(self, number):

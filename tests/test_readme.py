@@ -1,6 +1,8 @@
-"""The README against the code: its names exist, its options are all, its commands run as written."""
+"""The README against the code: names, options, and commands run as written."""
 
+import contextlib
 import gc
+import logging
 import os
 import re
 import shutil
@@ -9,7 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bottle
 import pytest
+import webtest
 
 import app
 import db as database
@@ -18,87 +22,183 @@ from conftest import ROOT, until, use_database
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 MODULES = {'app': app, 'db': database, 'sessions': sessions}
-PATH = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'  # a tool may be installed beside Python
-SHELL = pytest.mark.skipif(not shutil.which('curl') or not shutil.which('sqlite3'), reason='needs sh, curl and sqlite3')
+TOOLS = Path(sys.executable).parent  # a tool may be installed beside Python
+PATH = f'{TOOLS}{os.pathsep}{os.environ["PATH"]}'
+NAMES = set(re.findall(r'`((?:app|db|sessions)\.(?!py)\w+)', README))
+FILES = set(re.findall(r'`((?:views|tests)/[\w./]*)', README))
+INTERNET = 'Putting it on the internet'
 
 
-def commands(title):
-    """The shell commands of a section, a block each."""
-    section = re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', README, re.DOTALL | re.MULTILINE)[1]
-    return re.findall(r'^```sh\n(.*?)^```', section, re.DOTALL | re.MULTILINE)
+def needs(*programs):
+    """Skip a test where one of the programs is missing."""
+    missing = [name for name in programs if not shutil.which(name, path=PATH)]
+    return pytest.mark.skipif(bool(missing), reason=f'needs {missing}')
 
 
-def sh(line, path, **options):
-    """Run a command of the README in the folder of the database."""
-    line = line.replace('.venv/bin/python db.py', f'"{sys.executable}" "{ROOT}/db.py"')
-    line = line.replace('file:///mnt', f'file://{path.parent}/mnt')
-    environment = {**os.environ, 'LIKES_DB': str(path), 'PATH': PATH, 'PYTHONUTF8': '1'}
-    return subprocess.Popen(['sh', '-ec', line], cwd=path.parent, env=environment, start_new_session=True, **options)
+def section(title):
+    """Return the text of a section."""
+    _, _, rest = README.partition(f'\n## {title}\n')
+    text, _, _ = rest.partition('\n## ')
+    return text
 
 
-NAMES = sorted(set(re.findall(r'`((?:app|db|sessions)\.(?!py)\w+|(?:views|tests)/[\w.]+)', README)))
+def blocks(title, language='sh'):
+    """Return what a section holds in code blocks of a language."""
+    pattern = rf'^```{language}\n(.*?)^```'
+    return re.findall(pattern, section(title), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_every_name_is_where_the_readme_says(name):
-    module, _, attribute = name.partition('.')
-    assert hasattr(MODULES[module], attribute) if module in MODULES else (ROOT / name).exists()
+def told_of(program):
+    """Return the options and commands of a program that the README tells."""
+    _, _, rest = README.partition(f'\n`{program}` takes ')
+    paragraph, _, _ = rest.partition('\n\n')
+    return set(re.findall(r'`(--\w+|[a-z]+)(?: [A-Z]+)?`', paragraph))
+
+
+def help_of(program):
+    """Return the options and commands that a program's --help shows."""
+    command = [sys.executable, ROOT / program, '--help']
+    shown = subprocess.run(command, capture_output=True, text=True).stdout
+    return set(re.findall(r'^ {2,4}(--\w+|[a-z]+) ', shown, re.MULTILINE))
+
+
+def start(command, path, **options):
+    """Start a command of the README in the folder of the database."""
+    python = f'"{sys.executable}" "{ROOT}/db.py"'
+    command = command.replace('.venv/bin/python db.py', python)
+    command = command.replace('/opt/likes/.venv/bin/', '')
+    command = command.replace('file:///mnt', f'file://{path.parent}/mnt')
+    environment = {'LIKES_DB': str(path), 'PATH': PATH, 'PYTHONUTF8': '1'}
+    return subprocess.Popen(
+        ['sh', '-ec', command],
+        cwd=path.parent,
+        env={**os.environ, **environment},
+        start_new_session=True,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def running(command, path):
+    """Run a command of the README until the block ends, and then kill it."""
+    process = start(command, path)
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def status(command, path):
+    """Run a command of the README and return its exit status."""
+    return start(command, path).wait(60)
+
+
+def output(command, path):
+    """Run a command of the README and return what it prints."""
+    process = start(command, path, stdout=subprocess.PIPE)
+    printed, _ = process.communicate(timeout=60)
+    return printed.decode()
+
+
+def matches(expected, text):
+    """Return whether a text is the expected one, in which … stands for anything."""
+    parts = [re.escape(part.strip()) for part in expected.split('…')]
+    return re.search('.*'.join(parts), text, re.DOTALL | re.IGNORECASE)
+
+
+def crash(server, patch, path):
+    """End the server at once, and all connections of this process."""
+    server.kill()
+    use_database(patch, path)
+    gc.collect()
+
+
+def mode(path):
+    """Return the permissions of a file."""
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize('program', ['app.py', '-m pytest'])
+def test_one_command_runs_the_app_and_one_its_tests(program):
+    install = 'python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt'
+    commands = re.findall(rf'^python3 -m venv .*{program}$', README, re.MULTILINE)
+    assert commands == [f'{install} && .venv/bin/python {program}']
+
+
+@pytest.mark.parametrize('name', sorted(NAMES))
+def test_every_name_in_the_readme_exists(name):
+    module, attribute = name.split('.')
+    assert hasattr(MODULES[module], attribute)
+
+
+@pytest.mark.parametrize('name', sorted(FILES))
+def test_every_file_in_the_readme_exists(name):
+    assert (ROOT / name).exists()
 
 
 @pytest.mark.parametrize('program', ['app.py', 'db.py'])
-def test_every_option_and_command_is_in_the_readme(program):
-    told = re.search(rf'^`{program}` takes (.*?)\n\n', README, re.DOTALL | re.MULTILINE)[1]
-    shown = subprocess.run([sys.executable, ROOT / program, '--help'], capture_output=True, text=True).stdout
-    there = set(re.findall(r'^ {2,4}(--\w+|[a-z]+) ', shown, re.MULTILINE))
-    assert set(re.findall(r'`(--\w+|[a-z]+)(?: [A-Z]+)?`', told)) == there
+def test_the_readme_tells_every_option_and_command(program):
+    assert told_of(program) == help_of(program)
 
 
-@SHELL
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='3.10 shows ? for values')
+def test_debug_tells_the_story_in_the_readme(path, caplog, monkeypatch):
+    monkeypatch.setattr(bottle, 'DEBUG', True)
+    caplog.set_level(logging.DEBUG)
+    visitor = webtest.TestApp(app.tell, lint=False)
+    visitor.get('/')
+    visitor.post('/likes', {'likes': 'walnuts'})
+    (story,) = blocks('The first thing to try', 'text')
+    lines = re.sub(r'a7db08d2', '…', story).splitlines()
+    assert matches('…'.join(lines), '\n'.join(caplog.messages))
+
+
+@needs('sh', 'curl')
 def test_the_experiments_show_what_the_readme_says(serve, path):
-    url, output, steps = serve().url, '', 0
-    for line in ''.join(commands('Try it')).splitlines():
-        if line.startswith('# prints: '):
-            expected = '.*'.join(re.escape(part.strip()) for part in line.partition(': ')[2].split('…'))
-            assert re.search(expected, output, re.DOTALL | re.IGNORECASE), (line, output)
-            steps += 1
-        else:
-            done = sh(line.replace('http://127.0.0.1:8080/', url), path, stdout=subprocess.PIPE)
-            output = done.communicate()[0].decode()
-    assert steps == 12
+    url = serve().url
+    steps = ''.join(blocks('Experiments')).replace('http://127.0.0.1:8080/', url)
+    tries = re.findall(r'((?:^[^#].*\n)+)# prints: (.*)\n', steps, re.MULTILINE)
+    assert len(tries) == 12
+    for commands, expected in tries:
+        printed = output(commands, path)
+        assert matches(expected, printed), printed
 
 
-@SHELL
-def test_a_backup_made_while_the_app_runs_can_be_restored(path, serve, browser, monkeypatch):
-    (_, _, backup, restore, *_) = commands('Putting it on the internet')
+@needs('sh', 'sqlite3')
+def test_a_backup_made_while_the_app_runs_can_be_restored(
+    path, serve, browser, monkeypatch
+):
+    _, _, backup, restore, *_ = blocks(INTERNET)
     server = serve()
-    for thing in ('tea', 'milk', 'tea'):
-        browser.like(thing)
-    assert sh(backup, path).wait() == 0
+    browser.like('tea')
+    browser.like('milk')
+    assert status(backup, path) == 0
     browser.like('after the backup')
-    server.kill()
-    use_database(monkeypatch, path)
-    gc.collect()  # closes the connections of this process, too
-    assert sh(restore, path).wait() == 0
+    crash(server, monkeypatch, path)
+    assert status(restore, path) == 0
     assert browser.likes == ['tea', 'milk']
-    assert path.stat().st_mode & 0o777 == 0o600
-    path.rename(path.with_name('elsewhere.db'))
-    assert sh(backup, path).wait() != 0
-    assert path.with_name('likes-backup.db').stat().st_size > 4096  # not replaced by nothing
+    assert mode(path) == 0o600
 
 
-@pytest.mark.skipif(not shutil.which('litestream', path=PATH), reason='litestream is not installed')
+@needs('sh', 'sqlite3', 'litestream')
 def test_litestream_brings_every_like_back(path, serve, browser, monkeypatch):
-    (*_, replicate, restore) = commands('Putting it on the internet')
-    server, follower = serve(), sh(replicate, path)
-    for number in range(50):
-        browser.like(f'{number}')
-    replica = restore.split('-o likes.db ')[1].strip(' )\n')
-    copy = f'rm -f copy* && litestream restore -o copy.db {replica} && sqlite3 copy.db "SELECT count(*) FROM likes"'
-    until(lambda: sh(copy, path, stdout=subprocess.PIPE).communicate()[0].endswith(b'50\n'))
-    os.killpg(follower.pid, signal.SIGKILL)
-    server.kill()
-    use_database(monkeypatch, path)
-    gc.collect()
-    assert sh(restore, path).wait() == 0
-    assert browser.likes == [f'{number}' for number in range(50)]
-    assert path.stat().st_mode & 0o777 == 0o600
+    *_, replicate, restore = blocks(INTERNET)
+    _, _, replica = restore.partition('-o likes.db ')
+    replica = replica.rstrip(')\n')
+    count = f"""rm -f copy* && litestream restore -o copy.db {replica} &&
+        sqlite3 copy.db 'SELECT count(*) FROM likes'"""
+
+    def all_are_copied():
+        return output(count, path).endswith('50\n')
+
+    server = serve()
+    things = [str(number) for number in range(50)]
+    with running(replicate, path):
+        for thing in things:
+            browser.like(thing)
+        until(all_are_copied)
+    crash(server, monkeypatch, path)
+    assert status(restore, path) == 0
+    assert browser.likes == things
+    assert mode(path) == 0o600

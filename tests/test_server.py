@@ -151,19 +151,6 @@ def test_it_starts_in_any_folder_with_the_options_given(path, serve, monkeypatch
     until(lambda: len(workers(server)) == 3)
 
 
-def has_ipv6():
-    try:
-        socket.create_server(('::1', 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason='this machine has no IPv6')
-def test_an_address_of_ipv6_is_shown_as_a_browser_takes_it(serve):
-    assert serve('--host', '::1').host == '[::1]'
-
-
 def refused(path, *options):
     """Start the server where it is expected to give up; returns what it says."""
     command = [sys.executable, ROOT / 'app.py', '--port', '0', '--db', path, *options]
@@ -285,15 +272,11 @@ def can_trace():
 
 
 @pytest.mark.skipif(not can_trace(), reason='strace is not here, or not allowed')
-def test_a_like_is_answered_when_it_is_on_the_disk(serve):
-    server = serve('--workers', '1')
-    trace = Path(f'{server.log}.trace')
-    command = ['strace', '-fyo', trace, '-p', f'{workers(server)[0]}']
-    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert 'attached' in strace.stderr.readline()
+def test_a_like_is_answered_when_it_is_on_the_disk(serve, path):
+    trace = path.with_name('trace')
+    server = serve('--workers', '1', under=['strace', '-fyo', trace])
     Visitor(server).like()
-    strace.terminate()
-    strace.wait(60)
+    server.kill()
     told = trace.read_text()
     answered = told.index('303 See Other')
     written = told.rindex('pwrite64', 0, answered)
@@ -316,11 +299,12 @@ def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path):
 
 def test_readers_notice_nothing_of_a_long_lock(serve, path):
     server = serve()
-    visitors = [Visitor(server) for _ in range(16)]
-    at_once(*(visitor.like for visitor in visitors))
-    reader = visitors.pop()
+    reader = Visitor(server)
+    reader.like()
+    writers = [Visitor(server) for _ in range(16)]
+    at_once(*(writer.visit for writer in writers))
     with ThreadPoolExecutor() as pool, another_writer(path):
-        likes = [pool.submit(visitor.like, 'milk') for visitor in visitors]
+        likes = [pool.submit(writer.like) for writer in writers]
         for _ in range(100):
             assert reader.likes == ['tea']
         assert not any(like.done() for like in likes)
@@ -339,8 +323,6 @@ def test_a_full_disk_stops_writes_until_there_is_room(serve, path):
     assert 'tea' in visitor.likes
     resource.prlimit(worker, limit, unlimited)
     assert visitor.like('coffee').status == 303
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 
 
 def test_a_crowd_of_first_visits_gets_a_session_each(serve, db):
@@ -348,13 +330,6 @@ def test_a_crowd_of_first_visits_gets_a_session_each(serve, db):
     visits = [Visitor(server).visit for _ in range(100)]
     assert at_once(*visits) == {200: 100}
     assert db.execute('SELECT count(*) FROM sessions').fetchone() == (100,)
-
-
-def test_a_like_sent_fifty_times_at_once_is_one_like(serve):
-    visitor = Visitor(serve())
-    visitor.visit()
-    assert at_once(*[visitor.like] * 50) == {303: 50}
-    assert visitor.likes == ['tea']
 
 
 def test_right_logins_at_once_all_get_in(serve, user):

@@ -87,13 +87,6 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(
     assert flags == f'HttpOnly; Max-Age={lifetime}; Path=/; SameSite=lax{flag}'
 
 
-def test_over_https_a_neighbour_cannot_plant_a_cookie(path):
-    attacker = Browser()
-    attacker.like('tea')
-    visitor = Browser(HTTP_X_FORWARDED_PROTO='https')
-    assert 'tea' not in visitor.get('/', headers=holding(attacker.key))
-
-
 @pytest.mark.parametrize('end', [Browser.log_out, Browser.forget])
 def test_the_cookie_is_cleared_with_its_session(browser, user, end):
     browser.log_in()
