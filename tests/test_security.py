@@ -26,12 +26,10 @@ def set_hash(db, stored):
         db.execute('UPDATE users SET password = ?', (stored,))
 
 
-def test_a_password_is_stored_as_an_argon2id_hash_of_todays_strength(db, path):
+def test_a_password_is_stored_as_an_argon2id_hash_of_todays_strength(db):
     """ASVS 11.4.2."""
     database.add_user(db, 'anna', PASSWORD)
     assert stored_hash(db).startswith(TODAY)
-    for file in path.parent.glob('likes.db*'):
-        assert PASSWORD.encode() not in file.read_bytes()
 
 
 def test_a_login_renews_a_hash_of_other_strength(browser, db, user):
@@ -143,12 +141,8 @@ def test_old_failures_go_as_new_ones_come(browser, db, clock):
         guess(browser, f'name{number}')
     clock.forward(300)
     guess(browser, 'new')
+    guess(browser, 'x' * 101)  # too long for a name
     assert rows(db, 'failed_logins') == 1
-
-
-def test_a_name_too_long_for_a_user_leaves_no_failure(browser, db):
-    assert guess(browser, 'x' * 101, 7) == [200] * 7
-    assert rows(db, 'failed_logins') == 0
 
 
 HOST = 'likes.example:8080'
@@ -261,10 +255,6 @@ def test_an_answer_over_https_asks_for_https_from_then_on(path, scheme):
 def test_no_page_is_kept_by_the_browser(user, browser, db, act):
     """ASVS 14.3.2."""
     assert act(browser, db).headers['Cache-Control'] == 'no-store'
-
-
-def test_files_are_kept_by_the_browser_for_a_minute(browser):
-    assert a_file(browser, None).headers['Cache-Control'] == 'max-age=60'
 
 
 @pytest.mark.parametrize(

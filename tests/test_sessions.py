@@ -184,8 +184,8 @@ def test_expired_sessions_go_a_few_at_a_time(browser, user, db, clock, act):
     assert rows(db, 'sessions') > 15
     for _ in range(20):
         Browser().get('/')
-    query = 'SELECT 1 FROM sessions WHERE expires <= ?'
-    assert db.execute(query, (clock.time,)).fetchone() is None
+    oldest = db.execute('SELECT min(expires) FROM sessions').fetchone()
+    assert oldest[0] > clock.time
 
 
 def by_its_time(browser, db, clock):
@@ -232,22 +232,10 @@ def test_the_key_of_an_ended_session_is_worthless_at_once(
     assert_worthless(old)
 
 
-def planted(browser):
-    """The key of a session that the attacker has made."""
-    browser.get('/')
-    return browser.key
-
-
-def made_up(browser):
-    """A key that nobody has made."""
-    return MADE_UP
-
-
-@pytest.mark.parametrize('plant', [planted, made_up])
-def test_a_planted_key_does_not_become_the_victims(browser, other_browser, user, plant):
+def test_a_planted_key_does_not_become_the_victims(browser, other_browser, user):
     """ASVS 5.0, 7.2.4: no session fixation."""
-    key = plant(other_browser)
+    other_browser.get('/')
     fields = {'username': user, 'password': PASSWORD}
-    browser.post('/login', fields, headers=holding(key))
+    browser.post('/login', fields, headers=holding(other_browser.key))
     assert browser.username == 'anna'
-    assert_worthless(key)
+    assert_worthless(other_browser.key)
