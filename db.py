@@ -281,10 +281,8 @@ def set_password(db, username, password):
     Raises ValueError if the password is too short, LookupError if there is no user.
     """
     password_hash = hash_password(password)
-    with (
-        db.holding(db.login_lock),
-        db,
-    ):  # else a login with the old one might end after this
+    # A login with the old password that is under way ends first.
+    with db.holding(db.login_lock), db:
         store_password(db, username, password_hash)
         log_out_everywhere(db, username)
         delete_failed_logins(db, username)

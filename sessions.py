@@ -77,9 +77,8 @@ def log_in(db, username, password):
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
-    with db.holding(
-        db.login_lock
-    ):  # so that of many guesses sent at once, five are answered
+    # One login at a time: so of many guesses sent at once, just five are answered.
+    with db.holding(db.login_lock):
         now = clock()
         since = now - THROTTLE_TIME
         failed = database.get_failed_logins(db, username, since, now)

@@ -15,7 +15,7 @@
 % if get('username'):
 <form id="logoutform" method="post" action="/logout">
 <span>Logged in as <strong dir="auto">{{username}}</strong></span>
-<button name="logout" value="yes">Log out</button>
+<button name="logout">Log out</button>
 </form>
 % elif get('offers_login'):
 <details>

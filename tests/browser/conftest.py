@@ -1,7 +1,8 @@
-"""What the browser tests share: the browser, and somebody who uses it.
+"""What the browser tests share: the browsers, and somebody who uses them.
 
-They need what requirements.txt beside this file lists, and a Chromium, Chrome or Edge, found on the PATH or in $CHROME.
-Where one is missing they are skipped; with BROWSER_TESTS=required in the environment they fail.
+They need what requirements.txt beside this file lists; Chromium, Chrome or Edge, found
+on the PATH or in $CHROME; and Firefox, found on the PATH or in $FIREFOX. What is
+missing is skipped; with BROWSER_TESTS=required in the environment it fails.
 """
 
 import contextlib
@@ -14,26 +15,82 @@ import pytest
 
 from conftest import PASSWORD
 
+CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome', 'chrome', 'msedge']
+FIREFOX = ['firefox-esr', 'firefox']
+PACKAGES = ['playwright', 'axe_playwright_python', 'html5lib']
+
 
 def pytest_collection_modifyitems(items):
     """Put the browser tests last: the quick ones should speak first."""
-    items.sort(key=lambda item: Path(__file__).parent in item.path.parents)
+    items.sort(key=is_browser_test)
+
+
+def is_browser_test(item):
+    return Path(__file__).parent in item.path.parents
+
+
+def find_program(variable, names):
+    """Return the path of a browser, or skip the tests that need it."""
+    chosen = os.environ.get(variable, '')
+    programs = [shutil.which(name) for name in [chosen, *names]]
+    found = list(filter(None, programs))
+    if not found:
+        miss(f'these tests need {names[0]}')
+    return found[0]
+
+
+def miss(what):
+    """Skip the test, or fail it where none may be skipped."""
+    if os.environ.get('BROWSER_TESTS') == 'required':
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 @pytest.fixture(scope='session')
-def chromium():
-    """The browser, one for all tests."""
-    names = os.environ.get('CHROME', ''), 'chromium', 'chromium-browser', 'google-chrome', 'chrome', 'msedge'
-    program = next(filter(None, map(shutil.which, names)), None)
-    if not (program and all(map(importlib.util.find_spec, ['playwright', 'axe_playwright_python', 'html5lib']))):
-        stop = pytest.fail if os.environ.get('BROWSER_TESTS') == 'required' else pytest.skip
-        stop('the browser tests need Chromium, and what is in tests/browser/requirements.txt')
-
+def playwright():
+    """What drives the browsers."""
+    if not all(map(importlib.util.find_spec, PACKAGES)):
+        miss('these tests need what is in tests/browser/requirements.txt')
     from playwright.sync_api import sync_playwright
 
-    wrong = ['--disable-back-forward-cache']  # Playwright's own option; people's browsers have that cache
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, ignore_default_args=wrong, args=['--disable-gpu'])
+        yield playwright
+
+
+@pytest.fixture(scope='session')
+def expect(playwright):
+    """Playwright's assertions, which wait until they hold."""
+    from playwright.sync_api import expect
+
+    return expect
+
+
+@pytest.fixture(scope='session')
+def chromium(playwright):
+    """Chromium, one for all tests."""
+    program = find_program('CHROME', CHROMIUM)
+    return playwright.chromium.launch(
+        executable_path=program,
+        # Playwright's own option; people's browsers have that cache.
+        ignore_default_args=['--disable-back-forward-cache'],
+        args=['--disable-gpu'],
+    )
+
+
+@pytest.fixture(scope='session')
+def firefox(playwright):
+    """Firefox as people have it (not Playwright's own), one for all tests."""
+    program = find_program('FIREFOX', FIREFOX)
+    return playwright.firefox.launch(channel='moz-firefox', executable_path=program)
+
+
+@pytest.fixture(scope='session', params=['chromium', 'firefox'])
+def engine(request):
+    """Each of the two browsers."""
+    return request.getfixturevalue(request.param)
+
+
+only_in_chromium = pytest.mark.parametrize('engine', ['chromium'], indirect=True)
 
 
 class Visitor:
@@ -57,23 +114,37 @@ class Visitor:
     def click(self, name, role='button'):
         self.leave(self.page.get_by_role(role, name=name, exact=True).click)
 
+    def go_back(self):
+        """Press Back, and wait for nothing."""
+        self.page.evaluate('setTimeout(() => history.back())')
+
     def press(self, *keys):
-        self.page.locator(':focus').wait_for()  # autofocus comes a moment after the page
+        self.page.bring_to_front()
+        self.page.locator(':focus').wait_for()  # autofocus comes a moment after
         for key in keys:
             self.page.keyboard.press(key)
 
     def enter(self, *texts):
-        """Type into the field that has the focus, as nobody does who has to look for it first, and those after it."""
-        for number, text in enumerate(texts):
-            keys = ['Tab'] if number else []
-            self.press(*keys)
+        """Type into the field that has the focus, and into those after it."""
+        for text in texts:
+            self.press()
             self.page.keyboard.insert_text(text)
-        self.leave(self.press, 'Enter')
+            self.press('Tab')
+        self.leave(self.press, 'Shift+Tab', 'Enter')
 
     def like(self, *things):
         self.open()
         for thing in things:
             self.enter(thing)
+
+    def without_limit(self, label):
+        """Let a field take texts of any length."""
+        field = self.page.get_by_label(label)
+        field.evaluate('field => field.removeAttribute("maxlength")')
+
+    def forget(self):
+        self.page.get_by_text('Forget Me', exact=True).click()
+        self.click('Yes, forget me')
 
     def log_in(self, username, password=PASSWORD):
         self.open('login')
@@ -87,15 +158,24 @@ class Visitor:
     @property
     def username(self):
         """Who this page says is logged in, or None."""
-        return next(iter(self.page.locator('#logoutform strong').all_text_contents()), None)
+        names = self.page.locator('#logoutform strong').all_text_contents()
+        return names[0] if names else None
+
+    def new_tab(self):
+        return Visitor(self.page.context, self.url)
 
 
 @pytest.fixture
-def visit(chromium, serve):
+def visit(engine, serve):
     """A function that returns a new visitor."""
-    url = serve('--workers', '1').url
+    server = serve('--workers', '1')
     with contextlib.ExitStack() as stack:
-        yield lambda: Visitor(stack.enter_context(chromium.new_context()), url)
+
+        def start():
+            context = stack.enter_context(engine.new_context())
+            return Visitor(context, server.url)
+
+        yield start
 
 
 @pytest.fixture
