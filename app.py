@@ -383,12 +383,12 @@ def serve_debug(host, port):
     connection open that it may need later.
     """
     logging.basicConfig(level='DEBUG', format='%(message)s')
+    bottle.DEBUG = True  # bottle.run(debug=True) would also show Python's warnings
     bottle.run(
         tell,
         server='waitress',
         host=host,
         port=port,
-        debug=True,
         reloader=True,
         quiet=True,
     )
