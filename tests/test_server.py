@@ -292,7 +292,6 @@ def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path):
         waited = time.monotonic() - began
     assert answers == {503: 16}
     assert waited < 9  # twice the five seconds that one may wait, nearly
-    assert visitors[0].like().status == 303
 
 
 def test_readers_notice_nothing_of_a_long_lock(serve, path):
@@ -301,7 +300,7 @@ def test_readers_notice_nothing_of_a_long_lock(serve, path):
     reader.like()
     writers = [Visitor(server) for _ in range(16)]
     at_once(*(writer.visit for writer in writers))
-    with ThreadPoolExecutor() as pool, another_writer(path):
+    with ThreadPoolExecutor(16) as pool, another_writer(path):
         likes = [pool.submit(writer.like) for writer in writers]
         for _ in range(100):
             assert reader.likes == ['tea']
@@ -337,13 +336,14 @@ def test_of_many_guesses_at_once_five_are_answered(serve, user):
 def test_a_slow_login_keeps_neither_readers_nor_writers_waiting(serve, user, db):
     with db:
         db.execute('UPDATE users SET password = ?', (SLOW_HASH,))
-    server = serve()
+    server = serve('--workers', '1')
     visitor = Visitor(server)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(10) as pool:
         logins = [pool.submit(Visitor(server).log_in) for _ in range(10)]
-        visitor.like()
-        assert visitor.likes == ['tea']
-        assert not all(login.done() for login in logins)
+        for _ in range(20):
+            visitor.like()
+            assert visitor.likes == ['tea']
+        assert not any(login.done() for login in logins)
 
 
 def test_half_sent_forms_keep_nobody_out(serve, send_half):
