@@ -178,12 +178,12 @@ class DatabasePlugin:
         pool = self.pools[route.config.get('pool', route.method)]
 
         def filled_in(**arguments):
-            if route.method == 'POST':  # before the connection: it may come slowly
+            if route.method == 'POST':  # first: a slow browser holds no connection
                 request.form = arguments['form'] = read_form()
             try:
                 with pool.connection() as db:
                     if bottle.DEBUG:
-                        db.set_trace_callback(tell_sql)
+                        db.set_trace_callback(log_sql)
                     return handler(db, **arguments)
             except database.Unavailable as error:
                 log.error('%r: %s', request.path, error)
@@ -225,7 +225,8 @@ def read_form():
 def refuse_broken_paths():
     """Refuse a path that is not UTF-8.
 
-    Bottle drops the odd bytes: /login%FF would be /login, past a proxy's limits.
+    Bottle drops the odd bytes: /login%FF would be /login, past a proxy's limits. The
+    path that was sent has a character for each byte.
     """
     sent = request.environ['bottle.raw_path']
     if len(sent) != len(request.environ['PATH_INFO'].encode()):
@@ -240,7 +241,7 @@ def refuse_other_origins():
     Metadata; Origin, RFC 6454), so no tokens are needed. The rule is that of Go 1.25's
     net/http.
     """
-    if request.method != 'POST':  # no handler changes anything for another
+    if request.method != 'POST':  # only POST changes likes, logins or accounts
         return
     environ = request.environ  # get_header() fails for bytes that are not UTF-8
     site = environ.get('HTTP_SEC_FETCH_SITE')
@@ -278,7 +279,7 @@ SECURITY_HEADERS = {
 
 
 def error_page(error):
-    """Return the page for an HTTPError. What was typed is in a field of it."""
+    """Return the page for an HTTPError. Its form holds what the visitor typed."""
     add_headers()  # after a bug in a handler, those of the hook are gone
     typed = getattr(request, 'form', {}).get('likes')
     info = {'title': 'That did not work', 'error': error, 'typed': typed}
@@ -303,8 +304,8 @@ def main():
         COMP249Db().close()
         # Granian would share a port that another program has, without a word.
         family = socket.AF_INET6 if ':' in args.host else socket.AF_INET
-        with socket.create_server((args.host, args.port), family=family) as server:
-            host, port = server.getsockname()[:2]
+        with socket.create_server((args.host, args.port), family=family) as probe:
+            host, port = probe.getsockname()[:2]
     except (database.DatabaseError, OSError, OverflowError) as error:
         sys.exit(f'{error} ({args.host}:{args.port}, database {args.db})')
     # With --debug, Bottle's reloader runs this program again, and that one serves.
@@ -325,7 +326,7 @@ def parse_arguments():
     option('--port', default=8080, type=int, help='0 for any free one (%(default)s)')
     option('--db', default=database.default_path(), help='the file (%(default)s)')
     option('--workers', default=2, type=int, help='number of processes (%(default)s)')
-    option('--debug', action='store_true', help='tell each request; reload the code')
+    option('--debug', action='store_true', help='log each request; reload the code')
     return parser.parse_args()
 
 
@@ -361,7 +362,7 @@ def serve(host, port, workers):
 def load():
     """Return the app, for a worker process."""
     logging.basicConfig(level='INFO', format='%(asctime)s %(levelname)s %(message)s')
-    if hasattr(signal, 'pthread_sigmask'):  # these reach all; the first process acts
+    if hasattr(signal, 'pthread_sigmask'):  # sent to all; the first acts
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     threading.Thread(target=end_with_first_process, daemon=True).start()
     return app
@@ -385,7 +386,7 @@ def serve_debug(host, port):
     logging.basicConfig(level='DEBUG', format='%(message)s')
     bottle.DEBUG = True  # bottle.run(debug=True) would also show Python's warnings
     bottle.run(
-        tell,
+        log_request,
         server='waitress',
         host=host,
         port=port,
@@ -394,11 +395,8 @@ def serve_debug(host, port):
     )
 
 
-def tell(environ, start_response):
-    """Run the app (WSGI), and tell each request on the terminal.
-
-    Told are the cookie that came, what the database is asked, and the cookie sent.
-    """
+def log_request(environ, start_response):
+    """Run the app (WSGI), and log each request: its cookie, its SQL, and the answer."""
 
     def start(status, headers, *error):
         cookie = dict(headers).get('Set-Cookie')
@@ -412,8 +410,8 @@ def tell(environ, start_response):
     return app(environ, start)
 
 
-def tell_sql(statement):
-    """Tell a statement that SQLite runs, with its values, on one line."""
+def log_sql(statement):
+    """Log a statement that SQLite runs, with its values, on one line."""
     if not statement.startswith(('PRAGMA', '--')):  # --: done by another statement
         log.debug(f'    {" ".join(statement.split())}')
 

@@ -118,7 +118,8 @@ def get_likes(db, key):
 def move_likes(db, key, username):
     """Give the user what the anonymous session `key` likes and the user does not yet.
 
-    The oldest come first, as many as the list has room for; the others stay.
+    The oldest come first, as many as the list has room for. The others stay with the
+    session, and end with it.
     """
     with db:
         db.execute(  # to SQLite a negative LIMIT is none
@@ -165,7 +166,7 @@ def add_session(db, key, username, now, lifetime):
 
 
 def get_sessions(db, keys):
-    """Return a (key, username, expires) for each of the keys that is a session's."""
+    """Return the rows (key, username, expires) of the sessions with these keys."""
     marks = ', '.join('?' * len(keys))  # one query for all: an attacker sends many
     query = f'SELECT key, username, expires FROM sessions WHERE key IN ({marks})'
     return db.execute(query, keys).fetchall()
@@ -202,7 +203,8 @@ def log_out_everywhere(db, username):
 
 # Argon2id with the parameters that OWASP recommends: 19 MiB, about 20 ms.
 HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
-HASHING = ThreadPoolExecutor(1)  # each thread would keep 19 MiB for its next hash
+# In one thread: each that has checked a password keeps 19 MiB for the next.
+HASHING = ThreadPoolExecutor(1)
 # Stands in for an unknown user's hash, so that the answer takes as long as for a wrong
 # password (ASVS 6.3.8). It is all zeros, which no password gives.
 NOBODYS_HASH = (
@@ -331,7 +333,9 @@ def delete_failed_logins(db, username):
 # Connection and transactions
 # ---------------------------------------------------------------------------
 
-MAX_WAIT = 5  # seconds: for a connection, for locks and for other programs, in all
+# Seconds that a request waits: for a connection, in the queue of writers, and for
+# another program that writes, in all.
+MAX_WAIT = 5
 
 
 def default_path():
@@ -357,13 +361,14 @@ class COMP249Db(Connection):
         if path != ':memory:':
             path = Path(path).resolve()
             path.touch(0o600)  # SQLite would let everybody read it: it holds keys
-        # No implicit transactions: sqlite3's begin only after the reads. A pool lends
-        # a connection to one thread after another.
+        # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
+        # them at the first write, after the reads. check_same_thread: a pool lends a
+        # connection to one thread after another.
         super().__init__(path, isolation_level=None, check_same_thread=False)
         self.waited = 0  # seconds that its user has waited, for it and for locks
-        self._blocks = []  # the `with` blocks that are open
+        self._blocks = []  # what the end of each open `with` block must do
         self._write_lock = _open_beside(path, '-lock')
-        self.login_lock = _open_beside(path, '-login-lock')  # one login at a time
+        self.login_lock = _open_beside(path, '-login-lock')
         self._log = None
         self._prepare()
         self.execute('PRAGMA journal_mode = WAL')  # also of a restored backup
@@ -389,14 +394,14 @@ class COMP249Db(Connection):
         super().close()
 
     def __enter__(self):
-        """Begin a transaction, or a part of the one around it."""
+        """Begin a transaction; inside another block do nothing."""
         block = nullcontext() if self.in_transaction else self._transaction()
         block.__enter__()
         self._blocks.append(block)
         return self
 
     def __exit__(self, *error):
-        """Commit it, or roll it back after an error."""
+        """Commit or roll back the transaction that this block has begun, if any."""
         self._blocks.pop().__exit__(*error)
 
     @contextmanager
@@ -410,7 +415,7 @@ class COMP249Db(Connection):
                 yield
                 self.execute('COMMIT')
             finally:
-                self.rollback()  # what was not committed
+                self.rollback()  # does nothing after COMMIT
         # In WAL mode a transaction survives a power cut once the write-ahead log is on
         # the disk. SQLite would wait for that in COMMIT (synchronous = FULL), and keep
         # all others from writing; here many can wait for the same sync.
@@ -439,15 +444,16 @@ class COMP249Db(Connection):
 
 
 def _open_beside(path, suffix):
-    """Return a file beside the database, made if it is missing; None if there is none.
+    """Return a file beside the database, open; it is made if it is missing.
 
-    Windows has no flock: there SQLite's own waiting, and its own sync, must do.
+    None for ':memory:', and on Windows: it has no flock, so SQLite's own waiting and
+    sync must do.
     """
     if path == ':memory:' or os.name == 'nt':
         return None
     file = Path(f'{path}{suffix}')
     file.touch(0o600)
-    if os.geteuid() == 0:  # for the app's user, where root runs the admin command
+    if os.geteuid() == 0:  # root runs the admin command; the app runs as the owner
         owner = path.stat()
         os.chown(file, owner.st_uid, owner.st_gid)
     return file.open('r+b', buffering=0)  # NFS locks only what is open for writing
@@ -457,8 +463,8 @@ class Unavailable(Exception):
     """The database cannot be reached; that may pass by itself."""
 
 
-# SQLite's words for what may pass by itself. (Its error codes need Python 3.11.)
-PASSING = (
+# SQLite's messages for what may pass by itself. (Its error codes need Python 3.11.)
+TEMPORARY = (
     'database is locked',
     'database or disk is full',
     'attempt to write a readonly database',
@@ -489,7 +495,7 @@ class Pool:
             db.waited = monotonic() - began
             yield db
         except (OperationalError, OSError) as error:
-            if db and str(error) not in PASSING:
+            if db and str(error) not in TEMPORARY:
                 raise
             if db:  # else it could not be opened
                 db.close()
@@ -503,7 +509,7 @@ class Pool:
 # The admin command
 # ---------------------------------------------------------------------------
 
-TABLES = {  # keys and hashes are cut short: whoever has a whole key has the session
+SHOWN = {  # keys and hashes are cut short: whoever has a whole key has the session
     'users': 'SELECT username, substr(password, 1, 20) FROM users',
     'sessions': """SELECT substr(key, 1, 8), ifnull(username, '-'),
         datetime(expires, 'unixepoch', 'localtime') FROM sessions""",
@@ -516,7 +522,7 @@ TABLES = {  # keys and hashes are cut short: whoever has a whole key has the ses
 
 def show(db):
     """Print the tables."""
-    for table, query in TABLES.items():
+    for table, query in SHOWN.items():
         rows = db.execute(query).fetchall()
         print(f'{table}: {len(rows)}')
         for row in rows:

@@ -52,6 +52,7 @@ def find_session(db):
     """Return (key, username) of the visitor's session.
 
     The username is None while it is anonymous; both are None if there is no session.
+    Of several keys that are valid, any one is taken.
     """
     for key, username, expires in database.get_sessions(db, sent_keys()):
         if expires > clock():  # whatever the browser does with its cookie
@@ -77,7 +78,7 @@ def log_in(db, username, password):
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
-    # One login at a time: so of many guesses sent at once, just five are answered.
+    # One login at a time: so of many guesses sent at once, just five are checked.
     with db.holding(db.login_lock):
         now = clock()
         since = now - THROTTLE_TIME
@@ -107,9 +108,8 @@ def log_out(db, key):
 
 def forget(db, key):
     """Delete all that the visitor with the session `key` likes, and end the session."""
-    with db:
-        database.delete_likes(db, key)
-        log_out(db, key)
+    database.delete_likes(db, key)
+    log_out(db, key)
 
 
 def over_https():
@@ -153,8 +153,10 @@ def sent_keys():
     host has set an odd cookie. Raises HTTPError 400 for cookies that cannot be read:
     to make a new session then would lose the visitor's.
     """
-    header = request.environ.get('HTTP_COOKIE', 'none')
-    if not header:  # Granian hands on '' where there is a byte beyond ASCII
+    header = request.environ.get('HTTP_COOKIE')
+    if header is None:  # no cookie came
+        return []
+    if not header:  # Granian passes '' on where there is a byte beyond ASCII
         raise HTTPError(
             400,
             'The cookies that came could not be read, so your list was not found. '

@@ -146,7 +146,7 @@ def test_the_readme_tells_every_option_and_command(program):
 def test_debug_tells_the_story_in_the_readme(path, caplog, monkeypatch):
     monkeypatch.setattr(bottle, 'DEBUG', True)
     caplog.set_level(logging.DEBUG)
-    visitor = webtest.TestApp(app.tell, lint=False)
+    visitor = webtest.TestApp(app.log_request, lint=False)
     visitor.get('/')
     visitor.post('/likes', {'likes': 'walnuts'})
     (story,) = blocks('The first thing to try', 'text')
@@ -184,8 +184,8 @@ def test_a_backup_made_while_the_app_runs_can_be_restored(
 @needs('sh', 'sqlite3', 'litestream')
 def test_litestream_brings_every_like_back(path, serve, browser, monkeypatch):
     *_, replicate, restore = blocks(INTERNET)
-    _, _, replica = restore.partition('-o likes.db ')
-    replica = replica.rstrip(')\n')
+    _, _, replica = restore.partition('-o likes.new ')
+    replica, _, _ = replica.partition(' ')
     count = f"""rm -f copy* && litestream restore -o copy.db {replica} &&
         sqlite3 copy.db 'SELECT count(*) FROM likes'"""
 
