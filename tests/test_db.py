@@ -80,6 +80,7 @@ def test_deleting_a_user_takes_sessions_and_likes_along(db, key, user_key):
 def test_no_function_reads_a_whole_table(db, key, user_key):
     statements = []
     db.set_trace_callback(statements.append)
+    database.add_session(db, 'new', None, 0, 1)
     database.get_sessions(db, [key])
     get_likes(db, key)
     database.move_likes(db, key, 'anna')

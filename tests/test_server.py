@@ -178,9 +178,9 @@ def test_a_database_that_is_not_the_apps_is_left_alone(path, statement):
 
 
 def test_a_file_that_is_no_database_is_left_alone(path):
-    path.write_text('a diary\n' * 1000)
+    path.write_text('a diary')
     assert 'not a database' in refused(path)
-    assert path.read_text() == 'a diary\n' * 1000
+    assert path.read_text() == 'a diary'
 
 
 OPTIONS = ['--host=192.0.2.1', '--port=99999', '--db=', '--db=no/such/folder/likes.db']
