@@ -188,13 +188,9 @@ class Server:
         """What it has printed."""
         return self.log.read_text(encoding='utf-8')
 
-    @property
-    def ended(self):
-        return self.process.poll() is not None
-
     def wait_until_it_answers(self):
         """Find out where it listens."""
-        until(lambda: 'http://' in self.said or self.ended)
+        until(lambda: 'http://' in self.said or self.process.poll())
         address = re.search(r'http://(.*):(\d+)/', self.said)
         assert address, self.said
         self.host = address[1]

@@ -132,7 +132,10 @@ def send_half():
 
 def is_worker(pid):
     """Whether it runs, and is not what Python 3.14 starts to clean up after others."""
-    command = Path(f'/proc/{pid}/cmdline').read_bytes()
+    try:
+        command = Path(f'/proc/{pid}/cmdline').read_bytes()
+    except OSError:  # it has just ended
+        return False
     return command != b'' and b'resource_tracker' not in command
 
 
