@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import bottle
 from bottle import Bottle, HTTPError, request, response, static_file, template
@@ -95,7 +96,7 @@ def forget_me(db, form):
             )
         if key:
             forget(db, key)
-            log.info('forget: %r', username)
+            log.info(f'forget: {username!r}')
     return redirect_home()
 
 
@@ -114,14 +115,14 @@ def login(db, form):
     name = database.normal_name(form.username)
     try:
         if log_in(db, name, form.password):
-            log.info('login: %r', name)
+            log.info(f'login: {name!r}')
             return redirect_home()
         wait = 0
     except Throttled as error:
         wait = math.ceil(error.wait)
         response.status = 429
         response.set_header('Retry-After', wait)
-    log.info('login failed: %.100r', name)
+    log.info(f'login failed: {name[:100]!r}')
     # With no-store, Back to this page would ask whether to send the password again.
     response.set_header('Cache-Control', 'private, no-cache')
     return template('login.tpl', title='Log in', name=name, failed=True, wait=wait)
@@ -137,7 +138,7 @@ def logout(db, form):
         key, username = find_session(db)
         if username:
             log_out(db, key)
-            log.info('logout: %r', username)
+            log.info(f'logout: {username!r}')
     return redirect_home()
 
 
@@ -186,7 +187,7 @@ class DatabasePlugin:
                         db.set_trace_callback(log_sql)
                     return handler(db, **arguments)
             except database.Unavailable as error:
-                log.error('%r: %s', request.path, error)
+                log.error(f'{request.path!r}: {error}')
                 raise HTTPError(503, retry_after=5) from None
 
         return filled_in
@@ -320,7 +321,7 @@ def main():
 
 def parse_arguments():
     """Return the arguments of the command line."""
-    parser = argparse.ArgumentParser(description='Serve the likes app.')
+    parser = argparse.ArgumentParser()
     option = parser.add_argument
     option('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
     option('--port', default=8080, type=int, help='0 for any free one (%(default)s)')
@@ -399,12 +400,11 @@ def log_request(environ, start_response):
     """Run the app (WSGI), and log each request: its cookie, its SQL, and the answer."""
 
     def start(status, headers, *error):
-        cookie = dict(headers).get('Set-Cookie')
-        log.debug(f'    {status}\n    Set-Cookie: {cookie}\n')
+        log.debug(f'    {status}\n    Set-Cookie: {dict(headers).get("Set-Cookie")}\n')
         return start_response(status, headers, *error)
 
     log.debug(
-        f'{environ["REQUEST_METHOD"]} {environ["PATH_INFO"]}\n'
+        f'{environ["REQUEST_METHOD"]} {quote(environ["PATH_INFO"])}\n'
         f'    Cookie: {environ.get("HTTP_COOKIE")}'
     )
     return app(environ, start)
@@ -412,7 +412,7 @@ def log_request(environ, start_response):
 
 def log_sql(statement):
     """Log a statement that SQLite runs, with its values, on one line."""
-    if not statement.startswith(('PRAGMA', '--')):  # --: done by another statement
+    if not statement.startswith('PRAGMA'):
         log.debug(f'    {" ".join(statement.split())}')
 
 

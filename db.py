@@ -10,7 +10,7 @@ import os
 import queue
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from getpass import getpass
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError, IntegrityError, OperationalError
@@ -191,7 +191,7 @@ def delete_session(db, key):
 
 
 def log_out_everywhere(db, username):
-    """End all sessions of the user. Raises LookupError if there is none."""
+    """End all sessions of the user. Raises ValueError if there is none."""
     require_user(db, username)
     with db:
         db.execute('DELETE FROM sessions WHERE username = ?', (username,))
@@ -222,10 +222,10 @@ def normal_name(text):
 
 
 def require_user(db, username):
-    """Raise LookupError if there is no such user."""
+    """Raise ValueError if there is no such user."""
     query = 'SELECT 1 FROM users WHERE username = ?'
     if not db.execute(query, (username,)).fetchone():
-        raise LookupError(f'there is no user {username!r}')
+        raise ValueError(f'there is no user {username!r}')
 
 
 def hash_password(password):
@@ -280,7 +280,7 @@ def store_password(db, username, password_hash):
 def set_password(db, username, password):
     """Set the user's password, end the user's sessions and forget failed logins.
 
-    Raises ValueError if the password is too short, LookupError if there is no user.
+    Raises ValueError if the password is too short or there is no such user.
     """
     password_hash = hash_password(password)
     # A login with the old password that is under way ends first.
@@ -373,6 +373,7 @@ class COMP249Db(Connection):
         self._prepare()
         self.execute('PRAGMA journal_mode = WAL')  # also of a restored backup
         self.execute('PRAGMA foreign_keys = ON')
+        self.execute('PRAGMA user_version')  # opens the log, so that nobody deletes it
         self._log = _open_beside(path, '-wal')
         if self._log:
             self.execute('PRAGMA synchronous = NORMAL')  # see _transaction
@@ -406,11 +407,18 @@ class COMP249Db(Connection):
 
     @contextmanager
     def _transaction(self):
-        with self.holding(self._write_lock):
-            left = MAX_WAIT - self.waited  # what is negative, SQLite takes as 0
-            self.execute(f'PRAGMA busy_timeout = {left * 1000:.0f}')
-            self.execute('BEGIN IMMEDIATE')
-            self.waited = 0
+        with ExitStack() as stack:
+            stack.enter_context(self.holding(self._write_lock))
+            self.execute('PRAGMA busy_timeout = 0')
+            try:
+                self.execute('BEGIN IMMEDIATE')
+            except OperationalError:
+                # Another program is writing. SQLite waits for it, here without the
+                # lock: others have waited longer, and must not wait for us too.
+                stack.close()
+                left = MAX_WAIT - self.waited
+                self.execute(f'PRAGMA busy_timeout = {left * 1000:.0f}')
+                self.execute('BEGIN IMMEDIATE')
             try:
                 yield
                 self.execute('COMMIT')
@@ -455,7 +463,7 @@ def _open_beside(path, suffix):
     file.touch(0o600)
     if os.geteuid() == 0:  # root runs the admin command; the app runs as the owner
         owner = path.stat()
-        os.chown(file, owner.st_uid, owner.st_gid)
+        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
     return file.open('r+b', buffering=0)  # NFS locks only what is open for writing
 
 
@@ -495,9 +503,9 @@ class Pool:
             db.waited = monotonic() - began
             yield db
         except (OperationalError, OSError) as error:
-            if db and str(error) not in TEMPORARY:
-                raise
             if db:  # else it could not be opened
+                if str(error) not in TEMPORARY:
+                    raise
                 db.close()
             db = None
             raise Unavailable(error) from error
@@ -558,7 +566,7 @@ def ask_password():
 
 def parse_arguments():
     """Return the arguments of the command line, as a dict."""
-    parser = argparse.ArgumentParser(description='Administer the likes database.')
+    parser = argparse.ArgumentParser()
     parser.add_argument('--db', default=default_path())
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     for name, run, help in (
@@ -589,12 +597,12 @@ def main():
     path = arguments.pop('db')
     try:
         if run not in (add_user, reset) and not os.path.exists(path):
-            raise LookupError(f'there is no file {path}')
+            raise ValueError(f'there is no file {path}')
         with closing(COMP249Db(path)) as db:
             if run in (add_user, set_password):
                 arguments['password'] = ask_password()
             run(db, **arguments)
-    except (ValueError, LookupError, DatabaseError, OSError, EOFError) as error:
+    except (ValueError, DatabaseError, OSError, EOFError) as error:
         sys.exit(f'db.py: {error}')
     except KeyboardInterrupt:
         sys.exit('db.py: stopped')

@@ -12,13 +12,13 @@ from bottle import HTTPError, request, response
 import db as database  # `db` is the connection everywhere else
 
 COOKIE_NAME = 'likes_session'
-HOUR = 60 * 60  # seconds
+HOUR = 3600  # seconds
 DAY = 24 * HOUR
 UNUSED_LIFETIME = DAY  # until the first like: crawlers must not fill the disk
 ANONYMOUS_LIFETIME = 30 * DAY  # from the first like
 LOGIN_LIFETIME = 12 * HOUR  # from the login, whatever happens meanwhile
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
-THROTTLE_TIME = 5 * 60
+THROTTLE_TIME = 300
 clock = time.time  # a name of our own, so that a test can set the time
 
 
