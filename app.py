@@ -169,7 +169,7 @@ class DatabasePlugin:
 
     def __init__(self):
         self.pools = {
-            'GET': Pool(4),
+            'GET': Pool(2),
             'POST': Pool(4),  # a write waits for the disk, not the processor
             'logins': Pool(1),
         }
