@@ -316,7 +316,7 @@ def main():
     if args.debug:
         serve_debug(host, port)
     else:
-        serve(host, port, args.workers)
+        serve(host, port, max(1, args.workers))
 
 
 def parse_arguments():
@@ -325,7 +325,7 @@ def parse_arguments():
     option = parser.add_argument
     option('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
     option('--port', default=8080, type=int, help='0 for any free one (%(default)s)')
-    option('--db', default=database.default_path(), help='the file (%(default)s)')
+    option('--db', default=database.default_path())
     option('--workers', default=2, type=int, help='number of processes (%(default)s)')
     option('--debug', action='store_true', help='log each request; reload the code')
     return parser.parse_args()
@@ -363,7 +363,7 @@ def serve(host, port, workers):
 def load():
     """Return the app, for a worker process."""
     logging.basicConfig(level='INFO', format='%(asctime)s %(levelname)s %(message)s')
-    if hasattr(signal, 'pthread_sigmask'):  # sent to all; the first acts
+    if hasattr(signal, 'pthread_sigmask'):  # all get these; only the first is to act
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     threading.Thread(target=end_with_first_process, daemon=True).start()
     return app
