@@ -409,7 +409,7 @@ class COMP249Db(Connection):
     def _transaction(self):
         with ExitStack() as stack:
             stack.enter_context(self.holding(self._write_lock))
-            self.execute('PRAGMA busy_timeout = 0')
+            self.execute('PRAGMA busy_timeout = 10')  # milliseconds
             try:
                 self.execute('BEGIN IMMEDIATE')
             except OperationalError:
@@ -437,8 +437,8 @@ class COMP249Db(Connection):
     def holding(self, file):
         """Hold a lock for a `with` block: one connection has it at a time.
 
-        The kernel wakes those who wait for it one by one. SQLite's own waiting sleeps
-        and tries again, and is unfair: one in a hundred waits for most of a second.
+        The kernel wakes whoever waits for it. SQLite's own waiting sleeps and tries
+        again, and is unfair: one in a hundred waits for most of a second.
         """
         began = monotonic()
         if file:
