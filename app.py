@@ -210,7 +210,7 @@ def read_form():
         # forms.get() alone would give UTF-8 read as Latin-1, and never complain.
         form = request.forms.decode()
         is_whole = request.body.seek(0, os.SEEK_END) >= request.content_length
-    except (ValueError, OSError):  # not UTF-8; no number; the browser hung up
+    except ValueError:  # not UTF-8; a length that is no number
         is_whole = False
     if not is_whole:
         raise HTTPError(400, 'The form could not be read. Please send it again.')

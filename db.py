@@ -122,12 +122,12 @@ def move_likes(db, key, username):
     session, and end with it.
     """
     with db:
-        db.execute(  # to SQLite a negative LIMIT is none
+        db.execute(
             """UPDATE likes SET key = NULL, username = :username WHERE id IN (
                 SELECT id FROM likes WHERE key = :key
                 AND thing NOT IN (SELECT thing FROM likes WHERE username = :username)
-                ORDER BY id LIMIT max(0, :most - (
-                    SELECT count(*) FROM likes WHERE username = :username)))""",
+                ORDER BY id LIMIT :most - (
+                    SELECT count(*) FROM likes WHERE username = :username))""",
             {'key': key, 'username': username, 'most': MAX_LIKES},
         )
 

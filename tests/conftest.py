@@ -35,6 +35,7 @@ SLOW_HASH = (
 
 # A test without a database of its own fails, and leaves the user's alone.
 os.environ['LIKES_DB'] = f'{os.devnull}/none'
+os.environ['no_proxy'] = '*'  # for what is asked of the real server
 # A script may have Ctrl-C ignored, and servers inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile('long', max_examples=10_000, deadline=None)
@@ -131,9 +132,9 @@ class Browser(TestApp):
         form = self.get('/').html.find(id='logoutform')
         return form and str(form.strong.string)
 
-    def submit(self, path, form, **fields):
+    def submit(self, path, form_id, **fields):
         """Get a page, fill in one of its forms and send it; returns the answer."""
-        form = self.get(path).forms[form]
+        form = self.get(path).forms[form_id]
         for name, value in fields.items():
             form[name] = value
         return form.submit(expect_errors=True)
@@ -190,7 +191,7 @@ class Server:
 
     def wait_until_it_answers(self):
         """Find out where it listens."""
-        until(lambda: 'http://' in self.said or self.process.poll())
+        until(lambda: 'http://' in self.said or self.process.poll() is not None)
         address = re.search(r'http://(.*):(\d+)/', self.said)
         assert address, self.said
         self.host = address[1]

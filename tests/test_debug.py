@@ -14,7 +14,7 @@ import pytest
 from conftest import until
 
 if sys.platform != 'linux':
-    pytest.skip('it is ended by means of Linux', allow_module_level=True)
+    pytest.skip('it is ended by a signal to its group', allow_module_level=True)
 
 
 @pytest.fixture
@@ -28,31 +28,27 @@ def visit(server):
     return urllib.request.urlopen(request, timeout=60)
 
 
-def test_a_request_is_told_as_a_story(server):
+def test_a_request_is_told_with_its_cookie(server):
     visit(server).close()
-    until(lambda: '200 OK\n    Set-Cookie: likes_session=' in server.said)
-    story = server.said[server.said.index('GET /\n') :]
-    key = story.partition('Set-Cookie: likes_session=')[2][:36]
-    told = ['Cookie: theme=dark', 'BEGIN', 'INSERT INTO sessions', 'COMMIT', '200 OK']
-    places = [story.index(step) for step in told]
-    assert places == sorted(places)
-    assert key in story[: story.index('200 OK')].replace('?', key)
-    assert 'PRAGMA' not in story
+    until(lambda: 'Set-Cookie: likes_session=' in server.said)
+    assert 'Cookie: theme=dark' in server.said
 
 
-def test_it_is_told_only_where_it_was_asked_for(serve):
+def test_nothing_is_told_without_being_asked_for(serve):
     server = serve()
     visit(server).close()
+    assert 'theme=dark' not in server.said
     assert 'likes_session' not in server.said
 
 
 def test_a_connection_that_a_browser_opens_ahead_keeps_nobody_waiting(server):
     with socket.create_connection(('127.0.0.1', server.port)):
-        visit(server).close()
+        visit(server).close()  # else it fails after a minute
 
 
 def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
     with contextlib.closing(sqlite3.connect(path)) as db:
+        # As if the code had the wrong name.
         db.execute('ALTER TABLE sessions RENAME COLUMN expires TO expirse')
     with pytest.raises(urllib.error.HTTPError) as raised:
         visit(server)

@@ -4,7 +4,6 @@ The numbers are requirements of OWASP ASVS 5.0.
 """
 
 import logging
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher
 
 import db as database
-from conftest import PASSWORD, SLOW_HASH, Browser, rows
+from conftest import PASSWORD, SLOW_HASH, Browser, rows, until
 
 TODAY = '$argon2id$v=19$m=19456,t=2,p=1$'
 
@@ -45,29 +44,36 @@ def test_an_unknown_name_reads_the_same_as_a_wrong_password(browser, user):
     """ASVS 6.3.8."""
     known = browser.log_in('anna', 'guess')
     unknown = browser.log_in('otto', 'guess')
-    assert known.status == unknown.status
+    assert known.status_code == 200
+    assert unknown.status_code == 200
     assert known.headerlist == unknown.headerlist
     assert known.text.replace('anna', 'otto') == unknown.text
 
 
-def test_an_unknown_name_costs_the_same_as_a_wrong_password(browser, user, clock):
-    """ASVS 6.3.8. Compares times of this process: 20 ms against less than one."""
-    times = {'anna': [], 'otto': []}
-    for name in [*times] * 5:
-        began = time.process_time()
-        browser.log_in(name, 'guess')
-        times[name].append(time.process_time() - began)
-        clock.forward(300)
-    anna = statistics.median(times['anna'])
-    assert statistics.median(times['otto']) > anna / 3
+def cost_of_a_guess(browser, name):
+    """The processor time of a guess, in seconds."""
+    began = time.process_time()
+    browser.log_in(name, 'guess')
+    return time.process_time() - began
+
+
+def test_an_unknown_name_costs_the_same_as_a_wrong_password(browser, user):
+    """ASVS 6.3.8: 20 ms; it would be less than one."""
+    guess(browser)  # the first costs more
+    anna = cost_of_a_guess(browser, 'anna')
+    otto = cost_of_a_guess(browser, 'otto')
+    assert otto > anna / 3
 
 
 def test_a_password_changed_while_it_is_checked_opens_no_more(browser, db, user):
     """ASVS 7.4.3."""
     set_hash(db, SLOW_HASH)
+    began = time.process_time()
     with ThreadPoolExecutor() as pool:
-        pool.submit(browser.log_in)
+        login = pool.submit(browser.log_in)
+        until(lambda: time.process_time() > began + 0.2)  # it is being checked
         database.set_password(db, 'anna', 'another password')
+    assert login.result().status_code == 303
     assert browser.username is None
     assert browser.log_in(password='another password').status_code == 303
 
@@ -81,7 +87,7 @@ def test_a_password_of_any_characters_opens_exactly_as_typed(browser, db, passwo
     """ASVS 6.2.5, 6.2.8, 6.2.9."""
     password += ' x '
     database.add_user(db, 'anna', password)
-    for wrong in (password.strip(), password[:72] + '?'):
+    for wrong in (password.strip(), password[:72] + '?'):  # bcrypt reads no further
         assert browser.log_in(password=wrong).status_code == 200
     assert browser.log_in(password=password).status_code == 303
 
@@ -107,7 +113,7 @@ def test_each_failure_that_gets_five_minutes_old_makes_room(browser, user, clock
     guess(browser)
     clock.forward(10)
     guess(browser, times=4)
-    clock.forward(300 - 10.5)
+    clock.forward(300 - 10.5)  # the first is half a second short of five minutes
     answer = browser.log_in()
     assert answer.headers['Retry-After'] == '1'
     assert 'For 1 min.' in answer
@@ -145,47 +151,48 @@ def test_old_failures_go_as_new_ones_come(browser, db, clock):
 
 
 HOST = 'likes.example:8080'
-OURS = {  # Sec-Fetch-Site and Origin, '' for none
-    'a form of our own': ('same-origin', f'http://{HOST}'),
-    'an address typed in, or a bookmark': ('none', ''),
-    'no browser': ('', ''),
-    'an old browser, a form of our own': ('', f'http://{HOST}'),
-    'an old browser, behind a proxy that adds https': ('', f'https://{HOST}'),
+SITE = 'Sec-Fetch-Site'  # old browsers do not send it
+OURS = {
+    'a form of our own': {SITE: 'same-origin', 'Origin': f'http://{HOST}'},
+    'an address typed in, or a bookmark': {SITE: 'none'},
+    'no browser': {},
+    'an old browser, a form of our own': {'Origin': f'http://{HOST}'},
+    'an old browser, behind a proxy that adds https': {'Origin': f'https://{HOST}'},
 }
 NOT_OURS = {
-    'a page of a sister site': ('same-site', f'http://sister.{HOST}'),
-    'a page of another site that says it is ours': ('cross-site', f'http://{HOST}'),
-    'an old browser, another site': ('', 'http://evil.example'),
-    'an old browser, a host that begins as ours': ('', f'http://{HOST}.evil.example'),
-    'an old browser, a page without an origin': ('', 'null'),
+    'a page of a sister site': {SITE: 'same-site', 'Origin': f'http://sister.{HOST}'},
+    'a page that says it is ours': {SITE: 'cross-site', 'Origin': f'http://{HOST}'},
+    'an old browser, another site': {'Origin': 'http://evil.example'},
+    'an old browser, a host that begins as ours': {'Origin': f'http://{HOST}.evil'},
+    'an old browser, a page without an origin': {'Origin': 'null'},
 }
 ADDRESSES = pytest.mark.parametrize(
     'address', ['/likes', '/forget', '/login', '/logout']
 )
 
 
-def send(browser, address, site, origin):
+def send(browser, address, headers):
     """Send a form with these headers; returns the answer."""
-    headers = {'Host': HOST, 'Cookie': f'likes_session={browser.key}'}
-    headers |= {'Sec-Fetch-Site': site, 'Origin': origin}
+    cookie = f'likes_session={browser.key}'  # of another host, to WebTest
+    headers = {'Host': HOST, 'Cookie': cookie, **headers}
     return browser.post(address, {'likes': 'milk'}, headers, expect_errors=True)
 
 
 @ADDRESSES
-@pytest.mark.parametrize(('site', 'origin'), OURS.values(), ids=OURS)
-def test_a_form_of_our_own_page_is_taken(browser, user, address, site, origin):
+@pytest.mark.parametrize('headers', OURS.values(), ids=OURS)
+def test_a_form_of_our_own_page_is_not_refused(browser, user, address, headers):
     """ASVS 3.5.1."""
     browser.log_in()
-    assert send(browser, address, site, origin).status_code in (200, 303)
+    assert send(browser, address, headers).status_code < 400
 
 
 @ADDRESSES
-@pytest.mark.parametrize(('site', 'origin'), NOT_OURS.values(), ids=NOT_OURS)
-def test_a_form_of_another_page_is_refused(browser, db, address, site, origin):
+@pytest.mark.parametrize('headers', NOT_OURS.values(), ids=NOT_OURS)
+def test_a_form_of_another_page_is_refused(browser, db, address, headers):
     """ASVS 3.5.1."""
     browser.like('tea')
     before = list(db.iterdump())
-    answer = send(browser, address, site, origin)
+    answer = send(browser, address, headers)
     assert answer.status_code == 403
     assert 'from another site' in answer
     assert 'Set-Cookie' not in answer.headers
@@ -238,8 +245,8 @@ PAGES = [a_page, a_redirect, a_forged_form, no_such_method, a_bug, a_slip_in_sql
 @pytest.mark.parametrize('act', [*PAGES, a_file])
 def test_every_answer_has_the_security_headers(user, browser, db, act):
     """ASVS 3.4.3 to 3.4.6, 3.4.8."""
-    headers = dict(act(browser, db).headers)
-    assert headers | HEADERS == headers
+    headers = act(browser, db).headers
+    assert HEADERS.items() <= dict(headers).items()
     assert 'Strict-Transport-Security' not in headers
 
 
@@ -256,6 +263,10 @@ def test_no_page_is_kept_by_the_browser(user, browser, db, act):
     assert act(browser, db).headers['Cache-Control'] == 'no-store'
 
 
+def test_back_to_a_failed_login_asks_for_nothing(browser):
+    assert browser.log_in().headers['Cache-Control'] == 'private, no-cache'
+
+
 @pytest.mark.parametrize(
     ('act', 'cause'), [(a_bug, 'InvalidHash'), (a_slip_in_sql, 'no such column')]
 )
@@ -269,7 +280,7 @@ def test_a_bug_shows_nothing_of_it_and_is_logged(browser, user, db, act, cause):
     assert cause in answer.errors
 
 
-MARKUP = '<b>&"\'</b>'.ljust(100, 'x')
+MARKUP = '<b>&"\'</b>'.ljust(100, 'x')  # the longest name
 
 
 def test_what_people_type_is_shown_as_text(browser, db):
@@ -284,11 +295,6 @@ def test_what_people_type_is_shown_as_text(browser, db):
     assert '<b>' not in browser.get('/')
 
 
-def lines(caplog):
-    """What the app has logged."""
-    return [record.getMessage() for record in caplog.records if record.name == 'likes']
-
-
 def test_what_matters_is_logged_with_the_name_and_no_secret(browser, user, caplog):
     """ASVS 14.2.1, 16.2.5, 16.3.1."""
     caplog.set_level(logging.DEBUG)
@@ -297,10 +303,11 @@ def test_what_matters_is_logged_with_the_name_and_no_secret(browser, user, caplo
     browser.log_out()
     browser.log_in(password='a wrong guess')
     browser.like('tea')
+    anonymous_key = browser.key
     browser.forget()
     names = ["login: 'anna'", "logout: 'anna'", "login failed: 'anna'", 'forget: None']
-    assert lines(caplog) == names
-    for secret in (PASSWORD, 'a wrong guess', key):
+    assert caplog.messages == names
+    for secret in (PASSWORD, 'a wrong guess', key, anonymous_key):
         assert secret not in caplog.text
 
 
@@ -313,7 +320,7 @@ def test_a_name_cannot_forge_or_fill_the_log(browser, caplog, name):
     """ASVS 16.4.1."""
     caplog.set_level(logging.INFO)
     guess(browser, name)
-    (line,) = lines(caplog)
+    (line,) = caplog.messages
     assert line.isprintable()
     assert line.startswith('login failed: ')
     assert len(line) < 200

@@ -24,7 +24,7 @@ def visit(browser):
     return browser.get('/')
 
 
-def like(browser):
+def like_tea(browser):
     return browser.post('/likes', {'likes': 'tea'})
 
 
@@ -51,8 +51,8 @@ def request_():
 
 def test_get_session_makes_a_session(request_, db):
     key = sessions.get_session(db)
-    assert database.get_user(db, key) is None
-    assert rows(db, 'sessions') == 1
+    stored = db.execute('SELECT key, username FROM sessions').fetchall()
+    assert stored == [(key, None)]
     assert f'likes_session={key};' in dict(bottle.response.headerlist)['Set-Cookie']
 
 
@@ -71,7 +71,7 @@ SCHEMES = {  # what the request says, prefix and flag of the cookie
     'two proxies': ({'HTTP_X_FORWARDED_PROTO': 'https, http'}, '__Host-', '; Secure'),
     'http before https': ({'HTTP_X_FORWARDED_PROTO': 'http, https'}, '', ''),
 }
-LIFETIMES = [(visit, DAY), (like, 30 * DAY), (log_in, 12 * HOUR)]
+LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (log_in, 12 * HOUR)]
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES)
@@ -83,7 +83,7 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(
     header = act(Browser(**environ)).headers['Set-Cookie']
     name, key, flags = re.fullmatch('(.*?)=(.*?); (.*)', header).groups()
     assert name == f'{prefix}likes_session'
-    assert str(uuid.UUID(key, version=4)) == key
+    assert str(uuid.UUID(key, version=4)) == key  # it is of that version
     assert flags == f'HttpOnly; Max-Age={lifetime}; Path=/; SameSite=lax{flag}'
 
 
@@ -130,7 +130,8 @@ def test_a_foreign_cookie_does_not_end_the_session(browser, header):
 
 
 def test_many_cookies_cost_no_more_queries_than_one(request_, db):
-    request_.environ['HTTP_COOKIE'] = 'likes_session=x; ' * 20_000
+    cookies = [f'likes_session={number}' for number in range(20_000)]
+    request_.environ['HTTP_COOKIE'] = '; '.join(cookies)
     queries = []
     db.set_trace_callback(queries.append)
     sessions.find_session(db)
@@ -149,10 +150,17 @@ def test_the_server_ends_a_session_whatever_the_browser_keeps(
     assert_worthless(key)
 
 
+def test_a_blank_like_does_not_prolong_a_session(browser, clock):
+    browser.get('/')
+    browser.like(' ')
+    clock.forward(DAY)
+    assert_worthless(browser.key)
+
+
 def test_only_the_first_like_prolongs_an_anonymous_session(browser, clock):
-    browser.post('/likes', {'likes': ' '})
+    browser.get('/')
     clock.forward(DAY - 1)
-    like(browser)
+    like_tea(browser)
     clock.forward(30 * DAY - 1)
     browser.like('milk')
     clock.forward(1)
@@ -162,7 +170,7 @@ def test_only_the_first_like_prolongs_an_anonymous_session(browser, clock):
 def test_a_like_does_not_prolong_a_login(browser, user, clock):
     browser.log_in()
     clock.forward(12 * HOUR - 1)
-    answer = like(browser)
+    answer = like_tea(browser)
     assert 'Set-Cookie' not in answer.headers
     clock.forward(1)
     assert_worthless(browser.key)
@@ -170,65 +178,61 @@ def test_a_like_does_not_prolong_a_login(browser, user, clock):
 
 def test_a_like_on_a_session_that_is_over_goes_to_a_new_one(browser, clock):
     form = browser.get('/').forms['likeform']
+    key = browser.key
     clock.forward(DAY)
     form['likes'] = 'tea'
     form.submit()
     assert browser.likes == ['tea']
+    assert browser.key != key
 
 
 @pytest.mark.parametrize('act', [visit, log_in])
 def test_expired_sessions_go_a_few_at_a_time(browser, user, db, clock, act):
     for number in range(20):
-        database.add_session(db, f'old{number}', None, clock.time - 1, 1)
+        database.add_session(db, f'old{number}', None, now=0, lifetime=1)
     act(browser)
     assert rows(db, 'sessions') > 15
     for _ in range(20):
-        Browser().get('/')
+        act(Browser())
     oldest = db.execute('SELECT min(expires) FROM sessions').fetchone()
     assert oldest[0] > clock.time
 
 
-def by_its_time(browser, db, clock):
-    clock.forward(13 * HOUR)
-
-
-def by_logout(browser, db, clock):
+def by_logout(browser, db):
     browser.log_out()
 
 
-def by_forget_me(browser, db, clock):
+def by_forget_me(browser, db):
     browser.forget()
 
 
-def by_another_login(browser, db, clock):
+def by_another_login(browser, db):
     browser.log_in()
 
 
-def by_a_new_password(browser, db, clock):
+def by_a_new_password(browser, db):
     database.set_password(db, 'anna', 'another password')
 
 
-def by_the_end_of_the_account(browser, db, clock):
+def by_the_end_of_the_account(browser, db):
     database.delete_user(db, 'anna')
 
 
-def by_the_administrator(browser, db, clock):
+def by_the_administrator(browser, db):
     database.log_out_everywhere(db, 'anna')
 
 
-ENDINGS = [by_its_time, by_logout, by_forget_me, by_another_login]
-ENDINGS += [by_a_new_password, by_the_end_of_the_account, by_the_administrator]
+ENDINGS = [by_logout, by_forget_me, by_another_login, by_a_new_password]
+ENDINGS += [by_the_end_of_the_account, by_the_administrator]
 
 
 @pytest.mark.parametrize('end', ENDINGS)
-def test_the_key_of_an_ended_session_is_worthless_at_once(
-    browser, user, db, clock, end
-):
+def test_the_key_of_an_ended_session_is_worthless_at_once(browser, user, db, end):
     """ASVS 5.0, 7.4.1, 7.4.2, 7.4.3, 7.4.5."""
     browser.log_in()
     browser.like('tea')
     old = browser.key
-    end(browser, db, clock)
+    end(browser, db)
     assert_worthless(old)
 
 
