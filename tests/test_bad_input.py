@@ -10,12 +10,11 @@ FORM = 'application/x-www-form-urlencoded'
 
 def post(body, header='Content-Type', value=FORM):
     """A request with a form and a header: the arguments of Browser.request."""
-    headers = {'Content-Type': FORM, header: value}
     return {
         'url_or_req': '/likes',
         'method': 'POST',
         'body': body.encode(),
-        'headers': headers,
+        'headers': {'Content-Type': FORM, header: value},
     }
 
 
@@ -36,15 +35,11 @@ REFUSED = {  # what is sent, status, words of the page
     'a like with a C1 control in it': (post('likes=a%C2%9Fb'), 400, CONTROL),
     'a field that is not UTF-8': (post('likes=tea&more=%FF'), 400, UNREADABLE),
     'a length that is no number': (post('', 'Content-Length', 'many'), 400, UNREADABLE),
-    'a length beyond the body': (post('a', 'Content-Length', '9'), 400, UNREADABLE),
+    'a length beyond the body': (post('a', 'Content-Length', '2'), 400, UNREADABLE),
     'a chunked body': (post('', 'Transfer-Encoding', 'chunked'), 411, 'length'),
     'a body over 100 KB': (post('x' * (100 * 1024 + 1)), 413, 'at most 100 KB'),
     'JSON': (post('{}', 'Content-Type', 'application/json'), 415, 'expected as'),
-    'a form for files': (
-        post(FILES, 'Content-Type', MULTIPART),
-        415,
-        FORM,
-    ),
+    'a form for files': (post(FILES, 'Content-Type', MULTIPART), 415, FORM),
     'an unknown address': (get('/nowhere'), 404, NO_SUCH),
     'a path that looks like an address': (get('/x://%5B%3Cscript%3E'), 404, NO_SUCH),
     'an unknown file': (get('/static/nothing.css'), 404, NO_SUCH),

@@ -199,6 +199,10 @@ def test_a_form_of_another_page_is_refused(browser, db, address, headers):
     assert list(db.iterdump()) == before
 
 
+def test_a_link_on_another_page_opens_ours(browser):
+    browser.get('/', headers={SITE: 'cross-site'})  # 200, else it fails
+
+
 def a_page(browser, db):
     return browser.get('/')
 
