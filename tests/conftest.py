@@ -200,9 +200,9 @@ class Server:
         until(self.answers)
 
     def answers(self):
-        """Whether it sends a file."""
+        """Whether it sends a page."""
         try:
-            urllib.request.urlopen(f'{self.url}static/style.css', timeout=20).close()
+            urllib.request.urlopen(f'{self.url}login', timeout=20).close()
         except OSError:
             return False
         return True

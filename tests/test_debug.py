@@ -37,7 +37,6 @@ def test_a_request_is_told_with_its_cookie(server):
 def test_nothing_is_told_without_being_asked_for(serve):
     server = serve()
     visit(server).close()
-    assert 'theme=dark' not in server.said
     assert 'likes_session' not in server.said
 
 

@@ -171,6 +171,7 @@ def test_a_backup_made_while_the_app_runs_can_be_restored(
     browser.like('after the backup')
     crash(server, monkeypatch, path)
     assert status(deployment('cp likes-backup.db'), path) == 0
+    assert output("sqlite3 likes.db 'PRAGMA integrity_check'", path) == 'ok\n'
     assert browser.likes == ['tea', 'milk']
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -178,8 +179,7 @@ def test_a_backup_made_while_the_app_runs_can_be_restored(
 @needs('sh', 'sqlite3', 'litestream')
 def test_litestream_brings_every_like_back(path, serve, browser, monkeypatch):
     restore = deployment('litestream restore')
-    _, _, replica = restore.partition('-o likes.new ')
-    replica, _, _ = replica.partition(' ')
+    replica = re.search(r'file://\S+', restore)[0]
     count = f"""rm -f copy* && litestream restore -o copy.db {replica} &&
         sqlite3 copy.db 'SELECT count(*) FROM likes'"""
 
