@@ -165,8 +165,4 @@ def sent_keys():
         )
     ours = f'{cookie_name()}='
     cookies = [cookie.strip() for cookie in header.split(';')]
-    return [
-        cookie[len(ours) :].strip('"')  # some clients quote it
-        for cookie in cookies
-        if cookie.startswith(ours)
-    ]
+    return [cookie[len(ours) :] for cookie in cookies if cookie.startswith(ours)]
