@@ -218,6 +218,7 @@ def test_show_escapes_letters_that_the_output_lacks(path, browser):
 MISTAKES = {
     'a short password': (['passwd', 'anna'], 'seven77\n', 'at least 8'),
     'a name that is taken': (['adduser', ' anna'], f'{PASSWORD}\n', 'already'),
+    'a name of white space': (['adduser', ' '], f'{PASSWORD}\n', 'username'),
     'a name with a line break': (['adduser', 'a\nb'], f'{PASSWORD}\n', 'username'),
     'a name too long': (['adduser', 'b' * 101], f'{PASSWORD}\n', 'username'),
     'logging nobody out': (['logout', 'ben'], '', 'no user'),

@@ -315,11 +315,10 @@ def test_what_matters_is_logged_with_the_name_and_no_secret(browser, user, caplo
         assert secret not in caplog.text
 
 
-NAMES = ["otto'\nINFO login: 'anna", 'otto\x1b[2J', 'otto\u2028']
-FILLING = pytest.param('x' * 10_000, id='10,000 letters')
+NAMES = ["otto'\nINFO login: 'anna", 'otto\x1b[2J', 'otto\u2028', 'o' * 300]
 
 
-@pytest.mark.parametrize('name', [*NAMES, FILLING], ids=ascii)
+@pytest.mark.parametrize('name', NAMES, ids=ascii)
 def test_a_name_cannot_forge_or_fill_the_log(browser, caplog, name):
     """ASVS 16.4.1."""
     caplog.set_level(logging.INFO)
