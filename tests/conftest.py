@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -69,6 +70,15 @@ def db(path):
     """A connection to this test's database."""
     with contextlib.closing(COMP249Db(path)) as db:
         yield db
+
+
+@contextlib.contextmanager
+def another_writer(path):
+    """Another program, in the middle of changing the database."""
+    other = sqlite3.connect(path, isolation_level=None, timeout=60)
+    with contextlib.closing(other):
+        other.execute('BEGIN IMMEDIATE')
+        yield
 
 
 def rows(db, table):

@@ -1,12 +1,9 @@
 """What visitors see: the chapter's application and its exercises, through the forms."""
 
-import contextlib
-import sqlite3
-
 import pytest
 
 import db as database
-from conftest import PASSWORD, rows
+from conftest import PASSWORD, another_writer, rows
 
 
 def test_the_first_visit_is_welcomed_with_an_empty_list_and_a_cookie(browser):
@@ -203,8 +200,7 @@ def test_a_like_that_met_a_locked_database_can_be_sent_again(
     monkeypatch.setattr(database, 'MAX_WAIT', 0)  # seconds
     form = browser.get('/').forms['likeform']
     form['likes'] = 'walnuts'
-    with contextlib.closing(sqlite3.connect(path)) as another_program:
-        another_program.execute('BEGIN IMMEDIATE')
+    with another_writer(path):
         answer = form.submit(status=503)
     assert answer.headers['Retry-After'] == '5'
     assert 'Please try again' in answer

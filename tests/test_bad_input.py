@@ -41,7 +41,6 @@ REFUSED = {  # what is sent, status, words of the page
     'JSON': (post('{}', 'Content-Type', 'application/json'), 415, 'expected as'),
     'a form for files': (post(FILES, 'Content-Type', MULTIPART), 415, FORM),
     'an unknown address': (get('/nowhere'), 404, NO_SUCH),
-    'a path that looks like an address': (get('/x://%5B%3Cscript%3E'), 404, NO_SUCH),
     'an unknown file': (get('/static/nothing.css'), 404, NO_SUCH),
 }
 

@@ -9,11 +9,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import db as database
-from conftest import PASSWORD, ROOT
+from conftest import PASSWORD, ROOT, another_writer
 from db import COMP249Db, get_likes, store_like
 
 POSIX = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
@@ -139,6 +140,17 @@ def test_nothing_is_written_between_a_read_and_its_write(db, key, path):
         store_like(db, key, 'tea')
     other.close()
     assert get_likes(db, key) == ['tea']
+
+
+def test_whoever_has_waited_long_is_told_before_those_who_have_not(db, path):
+    late = COMP249Db(path)
+    late.waited = database.MAX_WAIT
+    with ThreadPoolExecutor() as pool, another_writer(path):
+        early = pool.submit(database.delete_session, db, 'k')
+        with pytest.raises(sqlite3.OperationalError), late:
+            pass
+        assert not early.done()
+    late.close()
 
 
 def command(path, *arguments):

@@ -25,7 +25,6 @@ MODULES = {'app': app, 'db': database, 'sessions': sessions}
 TOOLS = Path(sys.executable).parent  # a tool may be installed beside Python
 PATH = f'{TOOLS}{os.pathsep}{os.environ["PATH"]}'
 NAMES = set(re.findall(r'`((?:app|db|sessions)\.(?!py)\w+)', README))
-FILES = set(re.findall(r'`((?:views|tests)/[\w./]*)', README))
 INTERNET = 'Putting it on the internet'
 
 
@@ -124,11 +123,6 @@ def crash(server, patch, path):
 def test_every_name_in_the_readme_exists(name):
     module, attribute = name.split('.')
     assert hasattr(MODULES[module], attribute)
-
-
-@pytest.mark.parametrize('name', sorted(FILES))
-def test_every_file_in_the_readme_exists(name):
-    assert (ROOT / name).exists()
 
 
 @pytest.mark.parametrize('program', ['app.py', 'db.py'])
