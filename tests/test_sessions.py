@@ -28,10 +28,6 @@ def like_tea(browser):
     return browser.post('/likes', {'likes': 'tea'})
 
 
-def log_in(browser):
-    return browser.log_in()
-
-
 def assert_worthless(key):
     """The key opens nothing: who brings it gets another."""
     browser = Browser()
@@ -71,7 +67,7 @@ SCHEMES = {  # what the request says, prefix and flag of the cookie
     'two proxies': ({'HTTP_X_FORWARDED_PROTO': 'https, http'}, '__Host-', '; Secure'),
     'http before https': ({'HTTP_X_FORWARDED_PROTO': 'http, https'}, '', ''),
 }
-LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (log_in, 12 * HOUR)]
+LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (Browser.log_in, 12 * HOUR)]
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES)
@@ -186,7 +182,7 @@ def test_a_like_on_a_session_that_is_over_goes_to_a_new_one(browser, clock):
     assert browser.key != key
 
 
-@pytest.mark.parametrize('act', [visit, log_in])
+@pytest.mark.parametrize('act', [visit, Browser.log_in])
 def test_expired_sessions_go_a_few_at_a_time(browser, user, db, clock, act):
     for number in range(20):
         database.add_session(db, f'old{number}', None, now=0, lifetime=1)
