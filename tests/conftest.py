@@ -36,7 +36,7 @@ SLOW_HASH = (
 
 # A test without a database of its own fails, and leaves the user's alone.
 os.environ['LIKES_DB'] = f'{os.devnull}/none'
-os.environ['no_proxy'] = '*'  # for what is asked of the real server
+os.environ['no_proxy'] = '*'  # for what the real server is asked
 # A script may have Ctrl-C ignored, and servers inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile('long', max_examples=10_000, deadline=None)

@@ -83,6 +83,14 @@ def test_the_cookie_is_kept_from_scripts_and_other_sites(
     assert flags == f'HttpOnly; Max-Age={lifetime}; Path=/; SameSite=lax{flag}'
 
 
+def test_over_https_a_session_has_the_cookie_with_the_prefix_alone(browser):
+    browser.like('tea')
+    key = browser.key
+    https = Browser(HTTP_X_FORWARDED_PROTO='https')
+    assert 'tea' in https.get('/', headers={'Cookie': f'__Host-likes_session={key}'})
+    assert 'tea' not in https.get('/', headers=cookie_header(key))
+
+
 @pytest.mark.parametrize('end', [Browser.log_out, Browser.forget])
 def test_the_cookie_is_cleared_with_its_session(browser, user, end):
     browser.log_in()
