@@ -38,7 +38,7 @@ waits = st.sampled_from([1, HOUR, 12 * HOUR - 1, DAY - 1, DAY, 30 * DAY - 1, 30 
 class Session:
     """What the model knows of a session. All of a user's have one list of likes."""
 
-    user: str | None
+    user: str  # '' while it is anonymous
     ends: float
     likes: list = field(default_factory=list)
 
@@ -83,10 +83,10 @@ class LikesMachine(RuleBasedStateMachine):
     def like(self, number, thing):
         browser = self.browsers[number]
         browser.post('/likes', {'likes': thing})
-        new = Session(None, self.clock.time + DAY)
+        new = Session('', self.clock.time + DAY)
         session = self.sessions.setdefault(browser.key, new)
         assert session.ends > self.clock.time  # no key that is over is used again
-        if session.user is None and not session.likes:
+        if not session.user and not session.likes:
             session.ends = self.clock.time + 30 * DAY
         if thing not in session.likes:
             session.likes.append(thing)
@@ -118,7 +118,7 @@ class LikesMachine(RuleBasedStateMachine):
         mine = self.lists[user]
         if session:
             del self.sessions[key]
-            if session.user is None:
+            if not session.user:
                 mine.extend(thing for thing in session.likes if thing not in mine)
         ends = self.clock.time + 12 * HOUR
         self.sessions[browser.key] = Session(user, ends, mine)
@@ -141,7 +141,7 @@ class LikesMachine(RuleBasedStateMachine):
             likes = re.findall('<li dir="auto">(.*)</li>', page)
             assert sorted(likes) == sorted(session.likes)
             name = re.findall('<strong dir="auto">(.*)</strong>', page)
-            assert ''.join(name) == (session.user or '')
+            assert ''.join(name) == session.user
 
 
 def test_everybody_always_sees_just_what_is_theirs():
