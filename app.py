@@ -10,14 +10,16 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
+from unicodedata import category
 from urllib.parse import quote
 
 import bottle
 from bottle import Bottle, HTTPError, request, response, static_file, template
 
 import db as database  # `db` is the connection everywhere else
-from db import COMP249Db, Pool, get_likes, get_user, store_like
 from sessions import (
     Throttled,
     find_session,
@@ -32,13 +34,12 @@ from sessions import (
 MAX_LENGTH = 200  # characters in a thing to like
 FOLDER = Path(__file__).parent  # the app may be started in any other
 bottle.TEMPLATE_PATH.insert(0, str(FOLDER / 'views'))
-bottle.SimpleTemplate.defaults = {  # for all templates
-    'max_length': MAX_LENGTH,
-    'max_username': database.MAX_USERNAME,
-}
 
 app = Bottle()
 log = logging.getLogger('likes')
+log.setLevel(logging.INFO)
+# For a server that has set up no logging: Python would print warnings alone.
+logging.lastResort.setLevel(logging.INFO)
 
 # ---------------------------------------------------------------------------
 # Routes. DatabasePlugin, below, hands in `db` and `form`.
@@ -51,8 +52,8 @@ def index(db):
     key = get_session(db)
     info = {
         'title': 'Welcome Home!',
-        'username': get_user(db, key),
-        'likes': get_likes(db, key),
+        'username': database.get_user(db, key),
+        'likes': database.get_likes(db, key),
     }
     return template('dblikes.tpl', info)
 
@@ -60,15 +61,12 @@ def index(db):
 @app.post('/likes')
 def like(db, form):
     """Process the like form."""
-    # A run of white space is one space, as the page shows it.
-    thing = ' '.join(form.likes.split())
+    thing = tidy(form.likes)
     if len(thing) > MAX_LENGTH:
         raise HTTPError(400, f'That is too long: at most {MAX_LENGTH} characters.')
-    if re.search('[\x00-\x1f\x7f-\x9f]', thing):  # Unicode's category Cc
-        raise HTTPError(400, 'That has invisible characters that cannot be saved.')
-    with db:
+    with db:  # one transaction; the blocks of the functions called are parts of it
         key = get_session(db)
-        likes = get_likes(db, key)
+        likes = database.get_likes(db, key)
         if thing and thing not in likes:
             if len(likes) >= database.MAX_LIKES:
                 raise HTTPError(
@@ -78,8 +76,19 @@ def like(db, form):
                 )
             if not likes:
                 keep_session(db, key)
-            store_like(db, key, thing)
+            database.store_like(db, key, thing)
     return redirect_home()
+
+
+def tidy(text):
+    """Return a text with one space for each run of white space or control characters.
+
+    It has none at the ends, and is '' where nothing could be seen.
+    """
+    # \x00 to \x9f: Unicode's control characters, category Cc.
+    text = re.sub(r'[\s\x00-\x1f\x7f-\x9f]+', ' ', text).strip()
+    kinds = {category(character) for character in text}
+    return text if kinds - {'Zs', 'Cf'} else ''  # space; format, as U+200B
 
 
 @app.post('/forget')
@@ -88,15 +97,17 @@ def forget_me(db, form):
     with db:
         key, username = find_session(db)
         # The form says whose list its page showed; a request by curl need not.
-        if 'username' in form and form.username != (username or ''):
+        shown = form.get('username', username or '')
+        if shown != (username or ''):
             raise HTTPError(
                 409,
-                'Nothing was deleted: somebody has logged in or out since that page '
-                'was opened, and it showed another list than yours is now.',
+                'This press deleted nothing: the login that its page showed has ended '
+                'or changed. If you pressed twice, the first has deleted the list.',
             )
         if key:
             forget(db, key)
-            log.info(f'forget: {username!r}')
+    if key:
+        log.info(f'forget: {username!r}')
     return redirect_home()
 
 
@@ -109,23 +120,22 @@ def login_page(db):
     return template('login.tpl', title='Log in', name='')
 
 
-@app.post('/login', pool='logins')
+@app.post('/login', logs_in=True)
 def login(db, form):
     """Process the login form (the chapter's exercise on authenticated sessions)."""
     name = database.normal_name(form.username)
+    wait = 0  # seconds
     try:
         if log_in(db, name, form.password):
             log.info(f'login: {name!r}')
             return redirect_home()
-        wait = 0
+        log.info(f'login failed: {name[:100]!r}')
     except Throttled as error:
-        wait = math.ceil(error.wait)
+        log.info(f'login throttled: {name[:100]!r}')
+        wait = math.ceil(error.args[0])
         response.status = 429
         response.set_header('Retry-After', wait)
-    log.info(f'login failed: {name[:100]!r}')
-    # With no-store, Back to this page would ask whether to send the password again.
-    response.set_header('Cache-Control', 'private, no-cache')
-    return template('login.tpl', title='Log in', name=name, failed=True, wait=wait)
+    return template('login.tpl', title='Login failed', name=name, wait=wait)
 
 
 @app.post('/logout')
@@ -138,7 +148,8 @@ def logout(db, form):
         key, username = find_session(db)
         if username:
             log_out(db, key)
-            log.info(f'logout: {username!r}')
+    if username:
+        log.info(f'logout: {username!r}')
     return redirect_home()
 
 
@@ -152,7 +163,11 @@ def redirect_home():
 @app.get('/static/<path:path>', skip=True)  # needs no database
 def static(path):
     """Style sheet and icon. Whoever edits them sees it after a minute at most."""
-    return static_file(path, FOLDER / 'static', headers={'Cache-Control': 'max-age=60'})
+    headers = {'Cache-Control': 'max-age=60'}
+    answer = static_file(path, FOLDER / 'static', headers=headers)
+    if answer.status_code == 403:  # outside of the folder, or not readable
+        raise HTTPError(404)
+    return answer
 
 
 # ---------------------------------------------------------------------------
@@ -161,39 +176,61 @@ def static(path):
 
 
 class DatabasePlugin:
-    """Hands each handler a connection, `db`, and for a POST the fields of its `form`.
+    """Hands each handler a connection, `db`, and for a form its fields, `form`.
 
-    There are three connection pools in each process: who reads waits neither for those
-    who write nor for those whose password is being checked.
+    A GET gets a connection that only reads. If that is not enough (a first visit makes
+    a session), the handler runs again, with one that writes. There is one of these in
+    each process: its requests queue for it, and not for SQLite's lock.
     """
 
     def __init__(self):
-        self.pools = {
-            'GET': Pool(2),
-            'POST': Pool(4),  # a write waits for the disk, not the processor
-            'logins': Pool(1),
-        }
+        self.readers = database.Pool(2, writes=False)
+        self.writers = database.Pool(1, writes=True)
+        self.logins = database.Pool(1, writes=True)  # a password takes 20 ms to check
 
     def apply(self, handler, route):
         """Return the handler with its parameters filled in."""
-        pool = self.pools[route.config.get('pool', route.method)]
+        writers = self.logins if 'logs_in' in route.config else self.writers
 
-        def filled_in(**arguments):
-            if route.method == 'POST':  # first: a slow browser holds no connection
-                request.form = arguments['form'] = read_form()
+        def lend(pool, arguments, deadline):
+            with pool.connection(deadline) as db:
+                if bottle.DEBUG:
+                    db.set_trace_callback(log_sql)
+                answer = handler(db=db, **arguments)
+            if answer is None:
+                raise TypeError(f'{handler.__name__}() returned None')
+            return answer
+
+        def handle(**arguments):
+            if route.method != 'GET':  # first: a slow browser holds no connection
+                arguments['form'] = read_form()
+                request.typed = arguments['form'].likes  # for an error page
+            deadline = monotonic() + database.MAX_WAIT
             try:
-                with pool.connection() as db:
-                    if bottle.DEBUG:
-                        db.set_trace_callback(log_sql)
-                    return handler(db, **arguments)
+                if route.method == 'GET':
+                    try:
+                        return lend(self.readers, arguments, deadline)
+                    except database.Unavailable as error:
+                        log.debug(f'    {error}: again, with a connection that writes')
+                return lend(writers, arguments, deadline)
             except database.Unavailable as error:
                 log.error(f'{request.path!r}: {error}')
                 raise HTTPError(503, retry_after=5) from None
 
-        return filled_in
+        return handle
 
 
 app.install(DatabasePlugin())
+
+
+def call(handler, db, arguments):
+    """Return what the handler returns; raises TypeError if that is nothing."""
+    if bottle.DEBUG:
+        db.set_trace_callback(log_sql)
+    answer = handler(db=db, **arguments)
+    if answer is None:
+        raise TypeError(f'{handler.__name__}() returned None. Is a `return` missing?')
+    return answer
 
 
 def read_form():
@@ -242,7 +279,7 @@ def refuse_other_origins():
     Metadata; Origin, RFC 6454), so no tokens are needed. The rule is that of Go 1.25's
     net/http.
     """
-    if request.method != 'POST':  # only POST changes likes, logins or accounts
+    if request.method in ('GET', 'HEAD'):  # they change nothing that is somebody's
         return
     environ = request.environ  # get_header() fails for bytes that are not UTF-8
     site = environ.get('HTTP_SEC_FETCH_SITE')
@@ -279,11 +316,28 @@ SECURITY_HEADERS = {
 }
 
 
+# What is told where Bottle itself, or a bug, has raised the error.
+ERRORS = {
+    404: 'There is no such page here.',
+    405: 'This is no page to open by its address: a form of this site is sent to it.',
+    411: 'The form came without its length (Content-Length).',
+    413: 'That is far too much: a form has at most 100 KB.',
+    415: 'A form is expected as application/x-www-form-urlencoded.',
+    416: 'The file has no such part.',
+    500: 'This is an error of the site, not of yours. It has been logged.',
+    503: 'Nothing can be read or stored just now. Please try again in a few seconds.',
+}
+
+
 def error_page(error):
-    """Return the page for an HTTPError. Its form holds what the visitor typed."""
+    """Return the page for an HTTPError. It holds what the visitor typed."""
     add_headers()  # after a bug in a handler, those of the hook are gone
-    typed = getattr(request, 'form', {}).get('likes')
-    info = {'title': 'That did not work', 'error': error, 'typed': typed}
+    info = {
+        'title': 'That did not work',
+        'problem': ERRORS.get(error.status_code, error.body),
+        'typed': getattr(request, 'typed', None),
+        'error': error,
+    }
     return template('error.tpl', info, debug=bottle.DEBUG)
 
 
@@ -302,19 +356,18 @@ def main():
     args = parse_arguments()
     os.environ['LIKES_DB'] = str(args.db)  # for the workers
     try:
-        COMP249Db().close()
+        database.COMP249Db().close()
         # Granian would share a port that another program has, without a word.
         family = socket.AF_INET6 if ':' in args.host else socket.AF_INET
         with socket.create_server((args.host, args.port), family=family) as probe:
             host, port = probe.getsockname()[:2]
     except (database.DatabaseError, OSError, OverflowError) as error:
         sys.exit(f'{error} ({args.host}:{args.port}, database {args.db})')
-    # With --debug, Bottle's reloader runs this program again, and that one serves.
-    if 'BOTTLE_CHILD' in os.environ or not args.debug:
-        shown = f'[{host}]' if ':' in host else host
-        print(f'Likes at http://{shown}:{port}/, database {args.db}', file=sys.stderr)
     if args.debug:
-        serve_debug(host, port)
+        import hupper  # not needed elsewhere
+
+        # Runs serve_debug() in a process of its own, again after each edit.
+        hupper.start_reloader('app.serve_debug', worker_args=(host, port))
     else:
         serve(host, port, max(1, args.workers))
 
@@ -331,10 +384,18 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def announce(host, port):
+    """Tell where the server listens, and where the database is."""
+    shown = f'[{host}]' if ':' in host else host
+    path = database.default_path()
+    print(f'Likes at http://{shown}:{port}/, database {path}', file=sys.stderr)
+
+
 def serve(host, port, workers):
     """Serve the app on Granian."""
     from granian import Granian  # not needed where another server runs app:app
 
+    announce(host, port)
     server = Granian(
         'app:app',
         address=host,
@@ -349,20 +410,24 @@ def serve(host, port, workers):
         log_level='error',
     )
     if hasattr(signal, 'SIGHUP'):  # Granian would start its workers anew
-        server.on_startup(
-            lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt)
-        )
+        handler = signal.getsignal(signal.SIGHUP)
+        if handler != signal.SIG_IGN:  # else nohup has set it
+            handler = server.signal_handler_interrupt
+        server.on_startup(lambda: signal.signal(signal.SIGHUP, handler))
     try:
         server.serve(target_loader=load, wrap_loader=False)
     except Exception:  # a worker could not be started again
         log.exception('the server cannot go on')
         server.shutdown(1)
-    COMP249Db().close()  # the last one moves the write-ahead log into the file
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C
+    with suppress(database.DatabaseError, OSError):  # the file may be gone
+        # The last connection that closes moves the write-ahead log into the file.
+        database.COMP249Db().close()
 
 
 def load():
     """Return the app, for a worker process."""
-    logging.basicConfig(level='INFO', format='%(asctime)s %(levelname)s %(message)s')
+    logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s')
     if hasattr(signal, 'pthread_sigmask'):  # all get these; only the first is to act
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     threading.Thread(target=end_with_first_process, daemon=True).start()
@@ -384,16 +449,14 @@ def serve_debug(host, port):
     By waitress: Bottle's own server would answer nobody while a browser keeps a
     connection open that it may need later.
     """
-    logging.basicConfig(level='DEBUG', format='%(message)s')
-    bottle.DEBUG = True  # bottle.run(debug=True) would also show Python's warnings
-    bottle.run(
-        log_request,
-        server='waitress',
-        host=host,
-        port=port,
-        reloader=True,
-        quiet=True,
-    )
+    import waitress
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as Ctrl-C: with status 0
+    log.setLevel(logging.DEBUG)
+    logging.basicConfig(format='%(message)s')
+    bottle.DEBUG = True
+    announce(host, port)
+    waitress.serve(log_request, host=host, port=port)
 
 
 def log_request(environ, start_response):
@@ -403,9 +466,9 @@ def log_request(environ, start_response):
         log.debug(f'    {status}\n    Set-Cookie: {dict(headers).get("Set-Cookie")}\n')
         return start_response(status, headers, *error)
 
+    path = quote(environ['PATH_INFO'], encoding='latin-1')  # as WSGI has bytes
     log.debug(
-        f'{environ["REQUEST_METHOD"]} {quote(environ["PATH_INFO"])}\n'
-        f'    Cookie: {environ.get("HTTP_COOKIE")}'
+        f'{environ["REQUEST_METHOD"]} {path}\n    Cookie: {environ.get("HTTP_COOKIE")}'
     )
     return app(environ, start)
 

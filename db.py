@@ -6,67 +6,72 @@ caller. Nothing here knows of HTTP.
 """
 
 import argparse
+import logging
 import os
 import queue
+import signal
+import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, suppress
 from getpass import getpass
 from pathlib import Path
-from sqlite3 import Connection, DatabaseError, IntegrityError, OperationalError
-from time import monotonic
+from sqlite3 import DatabaseError, IntegrityError, OperationalError
+from time import monotonic, sleep
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
 
-if os.name != 'nt':  # Windows has no flock
-    from fcntl import LOCK_EX, LOCK_UN, flock
-
 MAX_LIKES = 1000  # things on one list
 MAX_USERNAME = 100  # characters
 MIN_PASSWORD = 8  # characters (OWASP ASVS 5.0, 6.2.1)
+
+log = logging.getLogger('likes')
 
 # ---------------------------------------------------------------------------
 # Tables
 # ---------------------------------------------------------------------------
 
 APPLICATION_ID = 0x4C696B65  # 'Like' in ASCII; other programs' files have another
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 2  # raise it with each change of SCHEMA
 
-# A like has one owner: the session `key` while that is anonymous, else the user.
-# The two unique indexes make a repeated like (a double click) a no-op, and find what
-# get_likes asks for: without them every page gets slower with every like stored.
 SCHEMA = (
     'DROP TABLE IF EXISTS likes',
     'DROP TABLE IF EXISTS sessions',
     'DROP TABLE IF EXISTS users',
     'DROP TABLE IF EXISTS failed_logins',
-    """CREATE TABLE users (
-        username TEXT NOT NULL PRIMARY KEY,
-        password TEXT NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE TABLE sessions (
-        key TEXT NOT NULL PRIMARY KEY,
-        username TEXT REFERENCES users ON DELETE CASCADE,
-        expires REAL NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE INDEX sessions_of_user ON sessions (username)
-        WHERE username IS NOT NULL""",
-    'CREATE INDEX sessions_by_expiry ON sessions (expires)',
+    # A like has one owner: the session `key` while that is anonymous, else the user.
     # `id` keeps the order: an implicit rowid may change in a VACUUM.
     """CREATE TABLE likes (
         id INTEGER PRIMARY KEY,
         thing TEXT NOT NULL,
-        key TEXT REFERENCES sessions ON DELETE CASCADE,
-        username TEXT REFERENCES users ON DELETE CASCADE,
+        key TEXT REFERENCES sessions (key) ON DELETE CASCADE,
+        username TEXT REFERENCES users (username) ON DELETE CASCADE,
         CHECK ((key IS NULL) <> (username IS NULL))
     )""",
+    """CREATE TABLE sessions (
+        key TEXT NOT NULL PRIMARY KEY,
+        username TEXT REFERENCES users (username) ON DELETE CASCADE,
+        expires REAL NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE users (
+        username TEXT NOT NULL PRIMARY KEY,
+        password TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE failed_logins (
+        username TEXT NOT NULL,
+        at REAL NOT NULL
+    )""",
+    # Indexes: without them every page gets slower with every like stored. The two
+    # unique ones also make a repeated like (a double click) a no-op.
     """CREATE UNIQUE INDEX likes_of_session ON likes (key, thing)
         WHERE key IS NOT NULL""",
     """CREATE UNIQUE INDEX likes_of_user ON likes (username, thing)
         WHERE username IS NOT NULL""",
-    'CREATE TABLE failed_logins (username TEXT NOT NULL, at REAL NOT NULL)',
+    """CREATE INDEX sessions_of_user ON sessions (username)
+        WHERE username IS NOT NULL""",
+    'CREATE INDEX sessions_by_expiry ON sessions (expires)',
     'CREATE INDEX failed_logins_of_user ON failed_logins (username, at)',
     'CREATE INDEX failed_logins_by_time ON failed_logins (at)',
     f'PRAGMA application_id = {APPLICATION_ID}',
@@ -93,11 +98,12 @@ def store_like(db, key, like):
     """
     with db:
         username = get_user(db, key)
-        owner = (None, username) if username else (key, None)
+        if username:
+            key = None  # the like is the user's, and outlives the session
         db.execute(
             """INSERT INTO likes (thing, key, username) VALUES (?, ?, ?)
                 ON CONFLICT DO NOTHING""",
-            (like, *owner),
+            (like, key, username),
         )
 
 
@@ -107,12 +113,23 @@ def get_likes(db, key):
     The things are a list of str, in the order liked.
     """
     rows = db.execute(
-        """SELECT thing FROM likes WHERE key = ?
-            OR username = (SELECT username FROM sessions WHERE key = ?)
+        """SELECT thing FROM likes
+            WHERE (key = ? OR username = (SELECT username FROM sessions WHERE key = ?))
             ORDER BY id""",
         (key, key),
     )
-    return [thing for (thing,) in rows]
+    return [row[0] for row in rows]
+
+
+def delete_likes(db, key):
+    """Delete all that the session `key`, or the user logged in with it, likes."""
+    with db:
+        db.execute(
+            """DELETE FROM likes
+                WHERE (key = ?
+                    OR username = (SELECT username FROM sessions WHERE key = ?))""",
+            (key, key),
+        )
 
 
 def move_likes(db, key, username):
@@ -126,19 +143,9 @@ def move_likes(db, key, username):
             """UPDATE likes SET key = NULL, username = :username WHERE id IN (
                 SELECT id FROM likes WHERE key = :key
                 AND thing NOT IN (SELECT thing FROM likes WHERE username = :username)
-                ORDER BY id LIMIT :most - (
-                    SELECT count(*) FROM likes WHERE username = :username))""",
+                ORDER BY id LIMIT max(0, :most - (
+                    SELECT count(*) FROM likes WHERE username = :username)))""",
             {'key': key, 'username': username, 'most': MAX_LIKES},
-        )
-
-
-def delete_likes(db, key):
-    """Delete all that the session `key`, or the user logged in with it, likes."""
-    with db:
-        db.execute(
-            """DELETE FROM likes WHERE key = ?
-                OR username = (SELECT username FROM sessions WHERE key = ?)""",
-            (key, key),
         )
 
 
@@ -165,11 +172,10 @@ def add_session(db, key, username, now, lifetime):
         )
 
 
-def get_sessions(db, keys):
-    """Return the rows (key, username, expires) of the sessions with these keys."""
-    marks = ', '.join('?' * len(keys))  # one query for all: an attacker sends many
-    query = f'SELECT key, username, expires FROM sessions WHERE key IN ({marks})'
-    return db.execute(query, keys).fetchall()
+def read_session(db, key, now):
+    """Return (key, username) of the session `key`, None if there is none (any more)."""
+    query = 'SELECT key, username FROM sessions WHERE key = ? AND expires > ?'
+    return db.execute(query, (key, now)).fetchone()
 
 
 def get_user(db, key):
@@ -191,9 +197,9 @@ def delete_session(db, key):
 
 
 def log_out_everywhere(db, username):
-    """End all sessions of the user. Raises ValueError if there is none."""
-    require_user(db, username)
+    """End all sessions of the user. Raises ValueError if there is no such user."""
     with db:
+        require_user(db, username)
         db.execute('DELETE FROM sessions WHERE username = ?', (username,))
 
 
@@ -221,18 +227,50 @@ def normal_name(text):
     return normalize('NFC', text.strip())
 
 
-def require_user(db, username):
-    """Raise ValueError if there is no such user."""
-    query = 'SELECT 1 FROM users WHERE username = ?'
-    if not db.execute(query, (username,)).fetchone():
-        raise ValueError(f'there is no user {username!r}')
-
-
 def hash_password(password):
     """Return the hash of a new password. Raises ValueError if it is too short."""
     if len(password) < MIN_PASSWORD:
         raise ValueError(f'a password needs at least {MIN_PASSWORD} characters')
     return HASHER.hash(password)
+
+
+def is_password(password, stored):
+    """Return whether the password has the hash `stored`, None for an unknown user's.
+
+    Takes 20 ms in each case.
+    """
+    try:
+        return HASHING.submit(HASHER.verify, stored or NOBODYS_HASH, password).result()
+    except VerifyMismatchError:
+        return False
+
+
+def get_password_hash(db, username):
+    """Return the hash of the user's password, None if there is no such user."""
+    query = 'SELECT password FROM users WHERE username = ?'
+    row = db.execute(query, (username,)).fetchone()
+    return row[0] if row else None
+
+
+def store_hash(db, username, password_hash):
+    """Store the hash of the user's password."""
+    with db:
+        db.execute(
+            'UPDATE users SET password = ? WHERE username = ?',
+            (password_hash, username),
+        )
+
+
+def renew_hash(db, username, password, stored):
+    """Store the password's hash anew if `stored` has not today's parameters."""
+    if HASHER.check_needs_rehash(stored):
+        store_hash(db, username, HASHER.hash(password))
+
+
+def require_user(db, username):
+    """Raise ValueError if there is no such user."""
+    if not get_password_hash(db, username):
+        raise ValueError(f'there is no user {username!r}')
 
 
 def add_user(db, username, password):
@@ -251,49 +289,25 @@ def add_user(db, username, password):
         raise ValueError(f'there is a user {username!r} already') from None
 
 
-def is_password(db, username, password):
-    """Return whether it is the user's password. Takes 20 ms, as for an unknown user.
-
-    A hash that was made with other parameters than today's is made anew.
-    """
-    query = 'SELECT password FROM users WHERE username = ?'
-    row = db.execute(query, (username,)).fetchone()
-    stored = row[0] if row else NOBODYS_HASH
-    try:
-        HASHING.submit(HASHER.verify, stored, password).result()
-    except VerifyMismatchError:
-        return False
-    if HASHER.check_needs_rehash(stored):
-        store_password(db, username, HASHER.hash(password))
-    return True
-
-
-def store_password(db, username, password_hash):
-    """Store the hash of the user's password."""
-    with db:
-        db.execute(
-            'UPDATE users SET password = ? WHERE username = ?',
-            (password_hash, username),
-        )
-
-
 def set_password(db, username, password):
     """Set the user's password, end the user's sessions and forget failed logins.
 
     Raises ValueError if the password is too short or there is no such user.
     """
     password_hash = hash_password(password)
-    # A login with the old password that is under way ends first.
-    with db.holding(db.login_lock), db:
-        store_password(db, username, password_hash)
+    with db:
         log_out_everywhere(db, username)
         delete_failed_logins(db, username)
+        store_hash(db, username, password_hash)
 
 
 def delete_user(db, username):
-    """Delete the user, with the user's sessions and likes (CASCADE)."""
-    require_user(db, username)
-    with db.holding(db.login_lock), db:
+    """Delete the user, with the user's sessions and likes (CASCADE).
+
+    Raises ValueError if there is no such user.
+    """
+    with db:
+        require_user(db, username)
         db.execute('DELETE FROM users WHERE username = ?', (username,))
 
 
@@ -307,7 +321,7 @@ def get_failed_logins(db, username, since, now):
             WHERE username = ? AND at > ? AND at <= ? ORDER BY at""",
         (username, since, now),
     )
-    return [at for (at,) in rows]
+    return [row[0] for row in rows]
 
 
 def add_failed_login(db, username, since, now):
@@ -333,9 +347,8 @@ def delete_failed_logins(db, username):
 # Connection and transactions
 # ---------------------------------------------------------------------------
 
-# Seconds that a request waits: for a connection, in the queue of writers, and for
-# another program that writes, in all.
-MAX_WAIT = 5
+MAX_WAIT = 5  # seconds, for a connection and for other writers together
+LOG_SUFFIXES = ('-wal', '-shm')  # of the write-ahead log, and of its index
 
 
 def default_path():
@@ -343,174 +356,214 @@ def default_path():
     return Path(os.environ.get('LIKES_DB', Path(__file__).with_name('likes.db')))
 
 
-class COMP249Db(Connection):
+class COMP249Db(sqlite3.Connection):
     """A connection to the database at `path`, default_path() if that is None.
 
     A missing file is made, with its tables; ':memory:' is a database of its own.
 
     `with db:` is a transaction: committed at the end of the block, rolled back by an
-    exception. It takes the write lock at once, so nothing can come between a read in it
-    and the write that depends on that. A block inside another is a part of it.
+    exception. It begins as a write, so nothing can come between a read in it and the
+    write that depends on that. A block inside another is a part of it.
 
-    Raises OSError or OperationalError (cannot be opened), DatabaseError (not ours).
+    Raises OSError or OperationalError (cannot be opened), DatabaseError (not this
+    app's, or of another version unless `any_version` is true).
     """
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, any_version=False):
         if path is None:
             path = default_path()
         if path != ':memory:':
             path = Path(path).resolve()
-            path.touch(0o600)  # SQLite would let everybody read it: it holds keys
+            make_file(path)
         # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
         # them at the first write, after the reads. check_same_thread: a pool lends a
         # connection to one thread after another.
         super().__init__(path, isolation_level=None, check_same_thread=False)
-        self.waited = 0  # seconds that its user has waited, for it and for locks
-        self._blocks = []  # what the end of each open `with` block must do
-        self._write_lock = _open_beside(path, '-lock')
-        self.login_lock = _open_beside(path, '-login-lock')
-        self._log = None
-        self._prepare()
-        self.execute('PRAGMA journal_mode = WAL')  # also of a restored backup
-        self.execute('PRAGMA foreign_keys = ON')
-        self.execute('PRAGMA user_version')  # opens the log, so that nobody deletes it
-        self._log = _open_beside(path, '-wal')
-        if self._log:
-            self.execute('PRAGMA synchronous = NORMAL')  # see _transaction
+        self.path = path
+        self.deadline = None  # of a request: until when to wait, by monotonic()
+        self._blocks = 0  # that are open
+        try:
+            self._prepare(any_version)
+        except BaseException:
+            self.close()
+            raise
 
-    def _prepare(self):
+    def _prepare(self, any_version):
         """Make the tables in a new file; refuse one that is not this app's."""
         kind = 'SELECT * FROM pragma_application_id, pragma_user_version'
         if self.execute(kind).fetchone() == (0, 0):
             with self:  # several processes may start at once
                 if not self.execute('SELECT 1 FROM sqlite_master').fetchone():
                     create_table(self)
-        if self.execute(kind).fetchone() != (APPLICATION_ID, SCHEMA_VERSION):
-            raise DatabaseError('a database of another program, or of another version')
-
-    def close(self):
-        """Close the connection and its files."""
-        for file in filter(None, (self._log, self._write_lock, self.login_lock)):
-            file.close()
-        super().close()
+        application, version = self.execute(kind).fetchone()
+        if application != APPLICATION_ID:
+            raise DatabaseError('this is a database of another program')
+        if version != SCHEMA_VERSION and not any_version:
+            raise DatabaseError(
+                f'the tables are of version {version}, not {SCHEMA_VERSION}: '
+                '`db.py reset` drops them, with all that they hold, and makes new ones'
+            )
+        self.execute('PRAGMA journal_mode = WAL')  # also of a restored backup
+        self.execute('PRAGMA synchronous = FULL')  # COMMIT waits for the disk
+        self.execute('PRAGMA foreign_keys = ON')
 
     def __enter__(self):
-        """Begin a transaction; inside another block do nothing."""
-        block = nullcontext() if self.in_transaction else self._transaction()
-        block.__enter__()
-        self._blocks.append(block)
+        """Begin a transaction; inside another block, be a part of its."""
+        if not self.in_transaction:
+            self._begin()
+        self._blocks += 1
         return self
 
     def __exit__(self, *error):
-        """Commit or roll back the transaction that this block has begun, if any."""
-        self._blocks.pop().__exit__(*error)
+        """At the end of the outer block commit, or roll back after an exception."""
+        self._blocks -= 1
+        if self._blocks == 0:
+            super().__exit__(*error)
 
-    @contextmanager
-    def _transaction(self):
-        with ExitStack() as stack:
-            stack.enter_context(self.holding(self._write_lock))
-            self.execute('PRAGMA busy_timeout = 10')  # milliseconds
-            try:
-                self.execute('BEGIN IMMEDIATE')
-            except OperationalError:
-                # Another program is writing. SQLite waits for it, here without the
-                # lock: others have waited longer, and must not wait for us too.
-                stack.close()
-                left = MAX_WAIT - self.waited
-                self.execute(f'PRAGMA busy_timeout = {left * 1000:.0f}')
-                self.execute('BEGIN IMMEDIATE')
-            try:
-                yield
-                self.execute('COMMIT')
-            finally:
-                self.rollback()  # does nothing after COMMIT
-        # In WAL mode a transaction survives a power cut once the write-ahead log is on
-        # the disk. SQLite would wait for that in COMMIT (synchronous = FULL), and keep
-        # all others from writing; here many can wait for the same sync.
-        if self._log:
-            try:
-                os.fsync(self._log.fileno())
-            except OSError as error:
-                raise OperationalError('disk I/O error') from error
+    def _begin(self):
+        """Begin a write as soon as no other connection writes.
 
-    @contextmanager
-    def holding(self, file):
-        """Hold a lock for a `with` block: one connection has it at a time.
-
-        The kernel wakes whoever waits for it. SQLite's own waiting sleeps and tries
-        again, and is unfair: one in a hundred waits for most of a second.
+        SQLite's own waiting sleeps longer each time, so that whoever comes later gets
+        in first; to ask at short, equal intervals is fair.
         """
-        began = monotonic()
-        if file:
-            flock(file, LOCK_EX)
-        self.waited += monotonic() - began
+        deadline = self.deadline or monotonic() + MAX_WAIT
+        self.execute('PRAGMA busy_timeout = 0')
         try:
-            yield
+            while not self._has_begun(deadline):
+                sleep(0.0003)
         finally:
-            if file:
-                flock(file, LOCK_UN)
+            # SQLite's waiting, for a statement outside of a block.
+            self.execute(f'PRAGMA busy_timeout = {MAX_WAIT * 1000}')
+
+    def _has_begun(self, deadline):
+        try:
+            self.execute('BEGIN IMMEDIATE')
+        except OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+        return self.in_transaction
 
 
-def _open_beside(path, suffix):
-    """Return a file beside the database, open; it is made if it is missing.
-
-    None for ':memory:', and on Windows: it has no flock, so SQLite's own waiting and
-    sync must do.
-    """
-    if path == ':memory:' or os.name == 'nt':
-        return None
-    file = Path(f'{path}{suffix}')
-    file.touch(0o600)
-    if os.geteuid() == 0:  # root runs the admin command; the app runs as the owner
-        owner = path.stat()
-        os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
-    return file.open('r+b', buffering=0)  # NFS locks only what is open for writing
+def primary_code(error):
+    """Return SQLite's primary result code of an error, 0 for one of Python's."""
+    return getattr(error, 'sqlite_errorcode', 0) & 0xFF
 
 
-class Unavailable(Exception):
-    """The database cannot be reached; that may pass by itself."""
+def make_file(path):
+    """Make an empty file, unless there is one. Raises OSError."""
+    with suppress(FileExistsError):
+        path.touch(0o600, exist_ok=False)  # SQLite would let everybody read it
+        # What a deleted database has left is not the new one's.
+        for suffix in LOG_SUFFIXES:
+            Path(f'{path}{suffix}').unlink(missing_ok=True)
 
 
-# SQLite's messages for what may pass by itself. (Its error codes need Python 3.11.)
+# ---------------------------------------------------------------------------
+# Connection pools: what requests use
+# ---------------------------------------------------------------------------
+
+# SQLite's result codes for what may pass by itself.
 TEMPORARY = (
-    'database is locked',
-    'database or disk is full',
-    'attempt to write a readonly database',
-    'disk I/O error',
-    'unable to open database file',
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
 )
 
 
-class Pool:
-    """A connection pool: `size` connections at most, each with one user at a time."""
+class Unavailable(Exception):
+    """The database cannot do it by this connection, or not now."""
 
-    def __init__(self, size):
+
+class Pool:
+    """A connection pool: `size` connections, each lent to one user at a time.
+
+    In WAL mode those that only read never wait for those that write.
+    """
+
+    def __init__(self, size, writes):
+        self._writes = writes
         self._free = queue.SimpleQueue()
         for _ in range(size):
             self._free.put(None)  # opened when first needed
 
     @contextmanager
-    def connection(self):
-        """Lend a connection to a `with` block. Raises Unavailable."""
-        began = monotonic()
+    def connection(self, deadline):
+        """Lend a connection to a `with` block. Raises Unavailable.
+
+        What was committed is on the disk when the block has been left.
+        """
         try:
-            db = self._free.get(timeout=MAX_WAIT)
+            db = self._free.get(timeout=max(0, deadline - monotonic()))
         except queue.Empty:
             raise Unavailable('all connections are in use') from None
         try:
-            if db is None:
-                db = COMP249Db()
-            db.waited = monotonic() - began
+            if db and close_orphan(db):
+                db = None
+            db = db or self._open()
+            db.deadline = deadline
             yield db
-        except (OperationalError, OSError) as error:
-            if db:  # else it could not be opened
-                if str(error) not in TEMPORARY:
-                    raise
-                db.close()
-            db = None
+        except OperationalError as error:
+            if primary_code(error) not in TEMPORARY:
+                raise
             raise Unavailable(error) from error
         finally:
             self._free.put(db)
+        if self._writes:
+            sync(db)
+
+    def _open(self):
+        """Return a new connection. Raises Unavailable."""
+        try:
+            db = COMP249Db()
+            db.execute('PRAGMA user_version')  # by now SQLite has opened the log
+            files = [f'{db.path}{suffix}' for suffix in ('', *LOG_SUFFIXES)]
+            db.inodes = {file: inode(file) for file in files}
+            if self._writes:
+                # COMMIT would keep others from writing while it waits for the disk.
+                db.execute('PRAGMA synchronous = NORMAL')
+                db.log = open(f'{db.path}-wal', 'r+b', buffering=0)  # noqa: SIM115
+            else:
+                db.execute('PRAGMA query_only = ON')
+        except (DatabaseError, OSError) as error:
+            raise Unavailable(error) from error
+        return db
+
+
+def sync(db):
+    """Wait until the disk has what was committed. Raises Unavailable.
+
+    In WAL mode a transaction survives a power cut once the log is on the disk.
+    """
+    try:
+        os.fsync(db.log.fileno())
+    except OSError as error:
+        raise Unavailable(error) from error
+
+
+def inode(path):
+    """Return the inode of a file, 0 if it is gone."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def close_orphan(db):
+    """Close a connection whose file was deleted or replaced. Return whether it was.
+
+    Its log goes too: it is not that of the file which now has this name.
+    """
+    path, *logs = db.inodes
+    if inode(path) == db.inodes[path]:
+        return False
+    log.error(f'{path} was deleted or replaced: it is opened anew')
+    for file in logs:
+        if inode(file) == db.inodes[file]:
+            Path(file).unlink(missing_ok=True)
+    db.close()
+    return True
 
 
 # ---------------------------------------------------------------------------
@@ -575,7 +628,7 @@ def parse_arguments():
         ('deluser', delete_user, 'remove a user, with all that the user likes'),
         ('logout', log_out_everywhere, "end all of a user's sessions"),
         ('show', show, 'print the tables, keys shortened'),
-        ('reset', reset, 'drop everything; asks first'),
+        ('reset', reset, 'drop everything, also tables of another version; asks first'),
     ):
         command = commands.add_parser(name, help=help)
         command.set_defaults(run=run)
@@ -592,13 +645,15 @@ def main():
     An error is told in one line, with exit status 1 (wrong arguments: 2).
     """
     sys.stdout.reconfigure(errors='backslashreplace')  # for letters that it lacks
+    if hasattr(signal, 'SIGPIPE'):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `show | head` just ends
     arguments = parse_arguments()
     run = arguments.pop('run')
     path = arguments.pop('db')
     try:
-        if run not in (add_user, reset) and not os.path.exists(path):
-            raise ValueError(f'there is no file {path}')
-        with closing(COMP249Db(path)) as db:
+        if run is not reset and not os.path.exists(path):
+            raise ValueError(f'there is no file {path}: the app makes it, or `reset`')
+        with closing(COMP249Db(path, any_version=run is reset)) as db:
             if run in (add_user, set_password):
                 arguments['password'] = ask_password()
             run(db, **arguments)

@@ -1,10 +1,14 @@
-"""What the tests share: a database of their own, a clock, a user, browsers without a
-window, and the real server.
+"""What the tests share: functions, classes, and fixtures.
+
+A test names the fixtures that it needs as its parameters: `browser` and `other_browser`
+(browsers without a window), `user`, `clock`, `db`, `path`, and `serve` (the real
+server). Each test has a database of its own, which they use together.
 """
 
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from hypothesis import settings
 from webtest import TestApp
 
@@ -34,8 +39,9 @@ SLOW_HASH = (
     '+ouh+2Ag+gVmiz6QhoguiLeG73p1FQOe5lDNnVY8Bz4'
 )
 
-# A test without a database of its own fails, and leaves the user's alone.
-os.environ['LIKES_DB'] = f'{os.devnull}/none'
+# A test that asks for none of the fixtures must not use the database beside the app:
+# this one cannot be opened.
+os.environ['LIKES_DB'] = str(ROOT / 'app.py' / 'likes.db')
 os.environ['no_proxy'] = '*'  # for what the real server is asked
 # A script may have Ctrl-C ignored, and servers inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -52,7 +58,10 @@ def until(condition, seconds=60):
 
 
 def use_database(patch, path):
-    """Let the app use the database at `path`, with no connections of earlier tests."""
+    """Let the app use the database at `path`.
+
+    The connections to that of another test are in the old plugin.
+    """
     patch.setenv('LIKES_DB', str(path))
     app.app.uninstall(app.DatabasePlugin)
     app.app.install(app.DatabasePlugin())
@@ -60,7 +69,7 @@ def use_database(patch, path):
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """The path of this test's own database."""
+    """The path of this test's own database, which the app uses from now on."""
     use_database(monkeypatch, tmp_path / 'likes.db')
     return tmp_path / 'likes.db'
 
@@ -88,7 +97,7 @@ def rows(db, table):
 
 @pytest.fixture
 def user(db):
-    """The name of a user whose password is PASSWORD."""
+    """A user's name, 'anna'. The password is PASSWORD."""
     with db:
         db.execute('INSERT INTO users VALUES (?, ?)', ('anna', PASSWORD_HASH))
     return 'anna'
@@ -113,6 +122,22 @@ def clock(monkeypatch):
     return sessions.clock
 
 
+def likes_of(page):
+    """Return what a page lists, without what stands beside: buttons, say."""
+    items = BeautifulSoup(page, 'html.parser').select('.likes li')
+    for item in items:
+        for form in item.find_all(['form', 'details', 'a']):
+            form.decompose()
+    return [item.get_text().strip() for item in items]
+
+
+def holds(form, fields):
+    """Return whether a form has these fields, with these values already."""
+    return all(name in form.fields for name in fields) and all(
+        form[name].value == value for name, value in fields.items()
+    )
+
+
 class Browser(TestApp):
     """A browser without a window: keeps its cookie, and uses the forms of the pages."""
 
@@ -128,13 +153,14 @@ class Browser(TestApp):
 
     @property
     def key(self):
-        """The session key in the cookie, or None."""
-        return self.cookies.get(sessions.COOKIE_NAME, '').strip('"') or None
+        """The session key in the cookie, or None. A cleared cookie is two quotes."""
+        value = self.cookies.get(sessions.COOKIE_NAME, '')
+        return value.strip('"') or None
 
     @property
     def likes(self):
         """What the home page lists."""
-        return [str(item.string) for item in self.get('/').html.select('.likes li')]
+        return likes_of(self.get('/').text)
 
     @property
     def username(self):
@@ -142,9 +168,15 @@ class Browser(TestApp):
         form = self.get('/').html.find(id='logoutform')
         return form and str(form.strong.string)
 
-    def submit(self, path, form_id, **fields):
-        """Get a page, fill in one of its forms and send it; returns the answer."""
-        form = self.get(path).forms[form_id]
+    def submit(self, path, target, **fields):
+        """Get a page, fill in one of its forms and send it; returns the answer.
+
+        `target` is the form's id, or the address that it is sent to. Of several with
+        one address, it is the one that holds these fields, as hidden ones do.
+        """
+        forms = self.get(path).forms.values()
+        fitting = [form for form in forms if target in (form.id, form.action)]
+        form = next((form for form in fitting if holds(form, fields)), fitting[0])
         for name, value in fields.items():
             form[name] = value
         return form.submit(expect_errors=True)
@@ -175,16 +207,19 @@ def other_browser(path):
 
 
 class Server:
-    """The real server, as a process group of its own; `under` another program."""
+    """The real server, as a process group of its own.
 
-    def __init__(self, path, *options, under=()):
+    `under` is the command of another program that starts it; `folder` has the code.
+    """
+
+    def __init__(self, path, *options, under=(), folder=ROOT):
         self.log = Path(f'{path}.log')
         with self.log.open('wb') as log:
             self.process = subprocess.Popen(
                 [
                     *under,
                     sys.executable,
-                    ROOT / 'app.py',
+                    folder / 'app.py',
                     '--port=0',
                     f'--db={path}',
                     *options,
@@ -225,6 +260,17 @@ class Server:
 
 
 @pytest.fixture
+def copy(path):
+    """A folder with a copy of the code, for a test that edits it."""
+    folder = path.with_name('copy')
+    shutil.copytree(ROOT / 'views', folder / 'views')
+    shutil.copytree(ROOT / 'static', folder / 'static')
+    for file in ROOT.glob('*.py'):
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture
 def serve(path):
     """A function that starts the real server on this test's database, with options.
 
@@ -232,8 +278,8 @@ def serve(path):
     """
     with contextlib.ExitStack() as stack:
 
-        def start(*options, under=()):
-            server = Server(path, *options, under=under)
+        def start(*options, **more):
+            server = Server(path, *options, **more)
             stack.callback(server.kill)
             server.wait_until_it_answers()
             return server

@@ -28,7 +28,8 @@ def test_likes_are_listed_in_the_order_liked(browser):
 def test_the_page_counts_the_likes_and_names_the_newest(browser):
     browser.like('walnuts')
     page = browser.like('apples').follow()
-    assert page.html.h2.get_text() == 'You like 2 things; the newest is apples'
+    count = page.html.find(id='count').get_text()
+    assert count == 'You like 2 things; the newest is apples'
 
 
 def assert_leads_home(answer):
@@ -82,7 +83,7 @@ def assert_refused(db):
     def send(form):
         before = list(db.iterdump())
         answer = form.submit(status=409)
-        assert 'Nothing was deleted' in answer
+        assert 'This press deleted nothing' in answer
         assert answer.html.main.find('a', href='/')
         assert list(db.iterdump()) == before
 

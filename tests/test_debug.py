@@ -22,27 +22,34 @@ def server(serve):
     return serve('--debug')
 
 
-def visit(server):
-    """Open the home page; returns the answer."""
-    request = urllib.request.Request(server.url, headers={'Cookie': 'theme=dark'})
-    return urllib.request.urlopen(request, timeout=60)
+def visit(server, page=''):
+    """Open a page; returns its text."""
+    request = urllib.request.Request(server.url + page, headers={'Cookie': 'a=b'})
+    with contextlib.closing(urllib.request.urlopen(request, timeout=60)) as answer:
+        return answer.read().decode()
 
 
 def test_a_request_is_told_with_its_cookie(server):
-    visit(server).close()
+    visit(server)
     until(lambda: 'Set-Cookie: likes_session=' in server.said)
-    assert 'Cookie: theme=dark' in server.said
+    assert 'Cookie: a=b' in server.said
+
+
+def test_an_address_is_told_as_it_was_sent(server):
+    with pytest.raises(urllib.error.HTTPError):
+        visit(server, 'cr%C3%A8me')
+    assert 'GET /cr%C3%A8me\n' in server.said
 
 
 def test_nothing_is_told_without_being_asked_for(serve):
     server = serve()
-    visit(server).close()
+    visit(server)
     assert 'likes_session' not in server.said
 
 
 def test_a_connection_that_a_browser_opens_ahead_keeps_nobody_waiting(server):
     with socket.create_connection(('127.0.0.1', server.port)):
-        visit(server).close()  # else it fails after a minute
+        visit(server)  # else it fails after a minute
 
 
 def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
@@ -52,10 +59,61 @@ def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
     with pytest.raises(urllib.error.HTTPError) as raised:
         visit(server)
     assert raised.value.code == 500
-    assert 'no such column: expires' in raised.value.read().decode()
-    assert 'no such column: expires' in server.said
+    assert 'no column named expires' in raised.value.read().decode()
+    assert 'no column named expires' in server.said
 
 
-def test_it_ends_at_ctrl_c(server):
-    os.killpg(server.process.pid, signal.SIGINT)
+def replace(file, old, new):
+    """Edit a file."""
+    text = file.read_text(encoding='utf-8')
+    assert old in text
+    file.write_text(text.replace(old, new), encoding='utf-8')
+
+
+def save(file, server):
+    """Save a file until that is noticed: what comes right after a start is not."""
+    before = server.said.count('changed; reloading')
+
+    def is_noticed():
+        later = file.stat().st_mtime + 1
+        os.utime(file, (later, later))
+        return server.said.count('changed; reloading') > before
+
+    until(is_noticed)
+
+
+SLIPS = {  # right, wrong
+    'SyntaxError': ('def index(db):', 'def index(db)'),
+    'IndentationError': ('    key = get_session(db)', 'key = get_session(db)'),
+    'ModuleNotFoundError': ('import argparse', 'import argparze'),
+}
+
+
+@pytest.mark.parametrize('error', SLIPS)
+def test_a_slip_is_told_and_the_mended_file_is_served(serve, copy, error):
+    right, wrong = SLIPS[error]
+    server = serve('--debug', folder=copy)
+    replace(copy / 'app.py', right, wrong)
+    save(copy / 'app.py', server)
+    until(lambda: error in server.said)
+    replace(copy / 'app.py', wrong, right)
+    save(copy / 'app.py', server)
+    until(lambda: server.said.count('Likes at') > 1)
+    until(server.answers)
+    assert 'Welcome Home!' in visit(server)
+
+
+def test_an_edited_page_is_shown_at_once(serve, copy):
+    server = serve('--debug', folder=copy)
+    replace(copy / 'views/dblikes.tpl', 'Nothing here yet', 'Nothing at all')
+    assert 'Nothing at all' in visit(server)
+
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize('how', ENDINGS)
+def test_it_ends_when_it_is_told_to(server, how):
+    os.killpg(server.process.pid, how)
     assert server.process.wait(60) == 0
+    until(lambda: not server.answers())

@@ -8,10 +8,9 @@ import pytest
 
 import db as database
 import sessions
-from conftest import PASSWORD, Browser, rows
+from conftest import PASSWORD, Browser, likes_of, rows
 
-HOUR = 60 * 60  # seconds
-DAY = 24 * HOUR
+DAY = 24 * 60 * 60  # seconds
 MADE_UP = '01234567-89ab-4cde-8f01-23456789abcd'
 
 
@@ -66,8 +65,9 @@ SCHEMES = {  # what the request says, prefix and flag of the cookie
     'in capitals': ({'HTTP_X_FORWARDED_PROTO': ' HTTPS'}, '__Host-', '; Secure'),
     'two proxies': ({'HTTP_X_FORWARDED_PROTO': 'https, http'}, '__Host-', '; Secure'),
     'http before https': ({'HTTP_X_FORWARDED_PROTO': 'http, https'}, '', ''),
+    'another scheme': ({'HTTP_X_FORWARDED_PROTO': 'httpsfoo'}, '', ''),
 }
-LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (Browser.log_in, 12 * HOUR)]
+LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (Browser.log_in, DAY)]
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES)
@@ -121,6 +121,8 @@ COOKIES = {
     'after a made-up key': f'likes_session={MADE_UP}; {{ours}}',
     'before garbage of the same name': '{ours}; likes_session=garbage',
     'after 20,000 of the same name': 'likes_session=x; ' * 20_000 + '{ours}',
+    'after as many keys as a browser keeps': f'likes_session={MADE_UP}; ' * 180
+    + '{ours}',
 }
 
 
@@ -129,17 +131,17 @@ def test_a_foreign_cookie_does_not_end_the_session(browser, header):
     browser.like('tea')
     header = header.format(ours=f'likes_session={browser.key}')
     page = Browser().get('/', headers={'Cookie': header})
-    assert page.html.select_one('.likes li').string == 'tea'
+    assert likes_of(page.text) == ['tea']
     assert 'Set-Cookie' not in page.headers
 
 
-def test_many_cookies_cost_no_more_queries_than_one(request_, db):
-    cookies = [f'likes_session={number}' for number in range(20_000)]
-    request_.environ['HTTP_COOKIE'] = '; '.join(cookies)
+@pytest.mark.parametrize('value', ['x', MADE_UP])
+def test_many_cookies_cost_few_queries(request_, db, value):
+    request_.environ['HTTP_COOKIE'] = f'likes_session={value}; ' * 40_000
     queries = []
     db.set_trace_callback(queries.append)
-    sessions.find_session(db)
-    assert len(queries) == 1
+    assert sessions.find_session(db) == (None, None)
+    assert len(queries) <= 200
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES)
@@ -173,7 +175,7 @@ def test_only_the_first_like_prolongs_an_anonymous_session(browser, clock):
 
 def test_a_like_does_not_prolong_a_login(browser, user, clock):
     browser.log_in()
-    clock.forward(12 * HOUR - 1)
+    clock.forward(DAY - 1)
     answer = like_tea(browser)
     assert 'Set-Cookie' not in answer.headers
     clock.forward(1)

@@ -1,7 +1,7 @@
 % rebase('layout.tpl', offers_login=not username)
 <form id="likeform" method="post" action="/likes">
 <label for="likes">What do you like?</label>
-<input id="likes" name="likes" maxlength="{{!max_length}}" autocomplete="off" dir="auto" required autofocus aria-describedby="count">
+<input id="likes" name="likes" autocomplete="off" dir="auto" required autofocus aria-describedby="count">
 <button>Like</button>
 </form>
 % if likes:

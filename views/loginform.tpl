@@ -1,6 +1,6 @@
 <form id="loginform" method="post" action="/login">
 <label for="username">Username</label>
-<input id="username" name="username" value="{{name}}" maxlength="{{!max_username}}" autocomplete="username" autocapitalize="none" spellcheck="false" required{{!' autofocus' if focus == 'username' else ''}}>
+<input id="username" name="username" value="{{name}}" autocomplete="username" autocapitalize="none" spellcheck="false" required{{!' autofocus' if focus == 'username' else ''}}>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required{{!' autofocus aria-describedby=problem' if focus == 'password' else ''}}>
 <button>Log in</button>

@@ -1,9 +1,9 @@
 """How fast the app is, measured with the load generator wrk.
 
 The app is compared with floor.py (Bottle with the same queries and page, and nothing
-else) and, if one is given, with the app of another checkout. They run in turns on
-copies of the same database. Printed are medians. What counts is the ratios: they change
-less from one machine to another.
+else) and, if one is given, with the app of another checkout. They stay up, and are
+measured in turns, a second each. Printed are medians. What counts is the ratios: they
+change less from one machine to another.
 """
 
 import argparse
@@ -240,28 +240,25 @@ def report(found, kinds, names, bases):
 
 
 def compare(folder, programs, args):
-    """Measure the programs in turns."""
-    for name, program in programs.items():
-        # The floor makes no tables; those of the app are its own too.
-        if name == 'floor':
-            program = programs['app']
-        fill(folder / name, program)
+    """Measure the programs in turns, on servers that stay up."""
     found = collections.defaultdict(list)
-    starts = collections.defaultdict(list)
-    for turn in range(args.rounds):
+    with contextlib.ExitStack() as stack:
+        servers = {}
         for name, program in programs.items():
-            with Server(program, copy(folder / name)) as server:
-                starts[name].append(server.start)
-                server.send('first', 1)  # the write-ahead log comes to its size
-                for mode, title in MODES.items():
-                    progress(f'round {turn + 1} of {args.rounds}: {name}, {title}')
-                    run = server.measure(mode, args.seconds)
-                    found[title, name].append(run)
-    bases = [name for name in programs if name != 'app']
-    report(found, MODES.values(), programs, bases)
-    for name in programs:
-        start = statistics.median(starts[name])
-        print(f'{name}: first answer {start:.2f} s after its start')
+            # The floor makes no tables; those of the app are its own too.
+            fill(folder / name, programs['app'] if name == 'floor' else program)
+            server = stack.enter_context(Server(program, copy(folder / name)))
+            server.send('first', 1)  # the write-ahead log comes to its size
+            servers[name] = server
+        for mode, title in MODES.items():
+            for turn in range(args.rounds):
+                for name, server in servers.items():
+                    progress(f'round {turn + 1} of {args.rounds}: {title}, {name}')
+                    found[title, name].append(server.measure(mode, args.seconds))
+        bases = [name for name in programs if name != 'app']
+        report(found, MODES.values(), programs, bases)
+        for name, server in servers.items():
+            print(f'{name}: first answer {server.start:.2f} s after its start')
 
 
 @contextlib.contextmanager
@@ -295,7 +292,7 @@ FLOODS = {
 
 def flood(folder, programs, args):
     """Measure GET / beside clients that log in without pause, and half-sent forms."""
-    del programs['floor']  # its two threads would wait for the forms
+    del programs['floor']
     for name, program in programs.items():
         fill(folder / name, program)
     found = collections.defaultdict(list)
@@ -344,8 +341,8 @@ def main():
     either.add_argument('--grow', action='store_true', help=grow.__doc__)
     option = parser.add_argument
     option('--beside', metavar='CHECKOUT', help='measure the app.py of a folder too')
-    option('--rounds', type=int, default=3, metavar='N')
-    option('--seconds', type=int, default=3, metavar='S', help='of a measurement')
+    option('--rounds', type=int, default=9, metavar='N')
+    option('--seconds', type=int, default=1, metavar='S', help='of a measurement')
     option('--steps', type=int, default=4, metavar='N', help='of --grow')
     args = parser.parse_args()
     if not shutil.which('wrk'):

@@ -68,8 +68,6 @@ def index():
         'title': 'Welcome Home!',
         'username': username,
         'likes': [thing for (thing,) in rows],
-        'max_length': 200,
-        'max_username': 100,
     }
     return template('dblikes.tpl', info)
 
@@ -115,7 +113,7 @@ if __name__ == '__main__':
         interface='wsgi',
         http='1',
         workers=args.workers,
-        blocking_threads=2,
+        blocking_threads=512,  # as a server needs them that half-sent forms cannot stop
         log_level='error',
     )
     server.serve(target_loader=load, wrap_loader=False)
