@@ -184,16 +184,17 @@ class DatabasePlugin:
     """
 
     def __init__(self):
-        self.readers = database.Pool(2, writes=False)
-        self.writers = database.Pool(1, writes=True)
-        self.logins = database.Pool(1, writes=True)  # a password takes 20 ms to check
+        self.reader = database.SharedConnection(writes=False)
+        self.writer = database.SharedConnection(writes=True)
+        # A login needs its own for the 20 ms that a password takes to check.
+        self.login_writer = database.SharedConnection(writes=True)
 
     def apply(self, handler, route):
         """Return the handler with its parameters filled in."""
-        writers = self.logins if 'logs_in' in route.config else self.writers
+        writer = self.login_writer if 'logs_in' in route.config else self.writer
 
-        def lend(pool, arguments, deadline):
-            with pool.connection(deadline) as db:
+        def run(connection, deadline, arguments):
+            with connection.lend(deadline) as db:
                 if bottle.DEBUG:
                     db.set_trace_callback(log_sql)
                 answer = handler(db=db, **arguments)
@@ -209,10 +210,10 @@ class DatabasePlugin:
             try:
                 if route.method == 'GET':
                     try:
-                        return lend(self.readers, arguments, deadline)
+                        return run(self.reader, deadline, arguments)
                     except database.Unavailable as error:
                         log.debug(f'    {error}: again, with a connection that writes')
-                return lend(writers, arguments, deadline)
+                return run(writer, deadline, arguments)
             except database.Unavailable as error:
                 log.error(f'{request.path!r}: {error}')
                 raise HTTPError(503, retry_after=5) from None

@@ -8,7 +8,6 @@ caller. Nothing here knows of HTTP.
 import argparse
 import logging
 import os
-import queue
 import signal
 import sqlite3
 import sys
@@ -17,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from getpass import getpass
 from pathlib import Path
 from sqlite3 import DatabaseError, IntegrityError, OperationalError
+from threading import Lock
 from time import monotonic, sleep
 from unicodedata import normalize
 
@@ -376,8 +376,8 @@ class COMP249Db(sqlite3.Connection):
             path = Path(path).resolve()
             make_file(path)
         # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
-        # them at the first write, after the reads. check_same_thread: a pool lends a
-        # connection to one thread after another.
+        # them at the first write, after the reads. check_same_thread:
+        # requests share a connection, one thread after another.
         super().__init__(path, isolation_level=None, check_same_thread=False)
         self.path = path
         self.deadline = None  # of a request: until when to wait, by monotonic()
@@ -459,7 +459,7 @@ def make_file(path):
 
 
 # ---------------------------------------------------------------------------
-# Connection pools: what requests use
+# What requests use
 # ---------------------------------------------------------------------------
 
 # SQLite's result codes for what may pass by itself.
@@ -476,32 +476,27 @@ class Unavailable(Exception):
     """The database cannot do it by this connection, or not now."""
 
 
-class Pool:
-    """A connection pool: `size` connections, each lent to one user at a time.
+class SharedConnection:
+    """A connection that requests use one after another; it is opened when first needed.
 
-    In WAL mode those that only read never wait for those that write.
+    In WAL mode one that only reads never waits for those that write.
     """
 
-    def __init__(self, size, writes):
+    def __init__(self, writes):
         self._writes = writes
-        self._free = queue.SimpleQueue()
-        for _ in range(size):
-            self._free.put(None)  # opened when first needed
+        self._lock = Lock()
+        self._db = None
 
     @contextmanager
-    def connection(self, deadline):
-        """Lend a connection to a `with` block. Raises Unavailable.
+    def lend(self, deadline):
+        """Lend the connection to a `with` block. Raises Unavailable.
 
         What was committed is on the disk when the block has been left.
         """
+        if not self._lock.acquire(timeout=max(0, deadline - monotonic())):
+            raise Unavailable('others use the connection')
         try:
-            db = self._free.get(timeout=max(0, deadline - monotonic()))
-        except queue.Empty:
-            raise Unavailable('all connections are in use') from None
-        try:
-            if db and close_orphan(db):
-                db = None
-            db = db or self._open()
+            db = self._open()
             db.deadline = deadline
             yield db
         except OperationalError as error:
@@ -509,12 +504,15 @@ class Pool:
                 raise
             raise Unavailable(error) from error
         finally:
-            self._free.put(db)
+            self._lock.release()
         if self._writes:
             sync(db)
 
     def _open(self):
-        """Return a new connection. Raises Unavailable."""
+        """Return the connection, opened anew if its file is another one by now."""
+        if self._db and not close_orphan(self._db):
+            return self._db
+        self._db = None
         try:
             db = COMP249Db()
             db.execute('PRAGMA user_version')  # by now SQLite has opened the log
@@ -528,6 +526,7 @@ class Pool:
                 db.execute('PRAGMA query_only = ON')
         except (DatabaseError, OSError) as error:
             raise Unavailable(error) from error
+        self._db = db
         return db
 
 
