@@ -491,7 +491,8 @@ class SharedConnection:
     def lend(self, deadline):
         """Lend the connection to a `with` block. Raises Unavailable.
 
-        What was committed is on the disk when the block has been left.
+        What was committed is on the disk when the block has been left, also by an
+        exception: bottle.redirect() raises one.
         """
         if not self._lock.acquire(timeout=max(0, deadline - monotonic())):
             raise Unavailable('others use the connection')
@@ -505,8 +506,8 @@ class SharedConnection:
             raise Unavailable(error) from error
         finally:
             self._lock.release()
-        if self._writes:
-            sync(db)
+            if self._writes and self._db:
+                sync(self._db)
 
     def _open(self):
         """Return the connection, opened anew if its file is another one by now."""

@@ -171,6 +171,7 @@ def test_likes_survive_logout(browser, user):
 
 def test_a_wrong_password_keeps_the_name_but_not_the_password(browser, user):
     answer = browser.log_in(password='wrong')
+    assert answer.html.title.string == 'Login failed'
     alert = answer.html.find(role='alert').string
     assert 'Login failed, please try again' in alert
     assert answer.forms['loginform']['username'].value == 'anna'

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import logging
 import os
 import re
 import shutil
@@ -11,9 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import bottle
 import pytest
-import webtest
 
 import app
 import db as database
@@ -24,7 +21,7 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 MODULES = {'app': app, 'db': database, 'sessions': sessions}
 TOOLS = Path(sys.executable).parent  # a tool may be installed beside Python
 PATH = f'{TOOLS}{os.pathsep}{os.environ["PATH"]}'
-NAMES = set(re.findall(r'`((?:app|db|sessions)\.(?!py)\w+)', README))
+NAMES = set(re.findall(r'`((?:app|db|sessions)\.(?!py)\w+)`', README))
 INTERNET = 'Putting it on the internet'
 
 
@@ -111,17 +108,53 @@ def test_every_name_in_the_readme_exists(name):
     assert hasattr(MODULES[module], attribute)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason='3.10 shows ? for values')
-def test_debug_tells_the_story_in_the_readme(path, caplog, monkeypatch):
-    monkeypatch.setattr(bottle, 'DEBUG', True)
-    caplog.set_level(logging.DEBUG)
-    visitor = webtest.TestApp(app.log_request, lint=False)
-    visitor.get('/')
-    visitor.post('/likes', {'likes': 'walnuts'})
+@needs('sh', 'curl')
+@pytest.mark.skipif(sys.platform != 'linux', reason='--debug is ended by its group')
+def test_debug_tells_the_story_in_the_readme(path, serve):
+    server = serve('--debug')
+    visit = f'curl -s -c jar {server.url} && curl -s -b jar -d likes=walnuts '
+    assert status(f'{visit} {server.url}likes', path) == 0
     (story,) = blocks('The first thing to try', 'text')
     lines = story.replace('a7db08d2', '…').splitlines()
     in_this_order = '…'.join(lines)  # with anything between
-    assert matches(in_this_order, '\n'.join(caplog.messages))
+    until(lambda: matches(in_this_order, server.said))
+
+
+def options(module):
+    """Return the options that a module's --help tells."""
+    command = [sys.executable, ROOT / f'{module}.py', '--help']
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(re.findall(r'--\w+', told.stdout)) - {'--help'}
+
+
+@pytest.mark.parametrize('module', ['app', 'db'])
+def test_every_option_is_in_the_readme(module):
+    for option in options(module):
+        assert f'`{option}`' in README
+
+
+def test_every_command_of_db_is_in_the_readme():
+    help = subprocess.run(
+        [sys.executable, ROOT / 'db.py', '--help'], capture_output=True, text=True
+    )
+    commands = re.findall(r'^    (\w+) ', help.stdout, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        assert re.search(f'`{command}( NAME)?`', README)
+
+
+FILES = set(re.findall(r'(?:tests|views|static)/[\w./-]*|\w+\.py\b', README))
+
+
+@pytest.mark.parametrize('name', sorted(FILES))
+def test_every_file_in_the_readme_exists(name):
+    assert (ROOT / name).exists()
+
+
+@pytest.mark.parametrize('end', ['app.py', '-m pytest'])
+def test_the_readme_holds_one_line_to_run_the_app_and_one_for_its_tests(end):
+    lines = re.findall(f'^python3 -m venv .*{end}$', README, re.MULTILINE)
+    assert len(lines) == 1
 
 
 @needs('sh', 'curl')
@@ -129,26 +162,70 @@ def test_the_experiments_show_what_the_readme_says(serve, path):
     url = serve().url
     steps = ''.join(blocks('Experiments')).replace('http://127.0.0.1:8080/', url)
     tries = re.findall(r'((?:^[^#].*\n)+)# prints: (.*)\n', steps, re.MULTILINE)
-    assert len(tries) == 12
+    assert len(tries) == 13
     for commands, expected in tries:
         printed = output(commands, path)
         assert matches(expected, printed), printed
 
 
-@needs('sh', 'sqlite3')
-def test_a_backup_made_while_the_app_runs_can_be_restored(
-    path, serve, browser, monkeypatch
-):
+BACKUP = deployment('VACUUM INTO')
+RESTORE = deployment('.restore')
+
+
+@pytest.fixture
+def backup(path, serve, browser):
+    """The running server; a backup with tea and milk was made, then something liked."""
     server = serve()
     browser.like('tea')
     browser.like('milk')
-    assert status(deployment('VACUUM INTO'), path) == 0
+    assert status(BACKUP, path) == 0
     browser.like('after the backup')
-    crash(server, monkeypatch, path)
-    assert status(deployment('cp likes-backup.db'), path) == 0
+    return server
+
+
+def while_the_app_runs(server, path, patch):
+    pass
+
+
+def after_a_crash(server, path, patch):
+    """The write-ahead log is left behind."""
+    crash(server, patch, path)
+    assert path.with_name('likes.db-wal').stat().st_size
+
+
+def onto_a_damaged_file(server, path, patch):
+    crash(server, patch, path)
+    path.write_bytes(path.read_bytes()[:5000] + b'damage' * 1000)
+
+
+def onto_no_file(server, path, patch):
+    crash(server, patch, path)
+    for file in path.parent.glob('likes.db*'):
+        file.unlink()
+
+
+SITUATIONS = [while_the_app_runs, after_a_crash, onto_a_damaged_file, onto_no_file]
+
+
+@needs('sh', 'sqlite3')
+@pytest.mark.parametrize('situation', SITUATIONS)
+def test_a_backup_made_while_the_app_runs_can_be_restored(
+    backup, path, browser, monkeypatch, situation
+):
+    situation(backup, path, monkeypatch)
+    assert status(RESTORE, path) == 0
     assert output("sqlite3 likes.db 'PRAGMA integrity_check'", path) == 'ok\n'
     assert browser.likes == ['tea', 'milk']
+    assert browser.like('coffee').status_code == 303
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@needs('sh', 'sqlite3')
+@pytest.mark.parametrize('size', [0, 9000])
+def test_a_backup_that_is_cut_off_replaces_nothing(backup, path, browser, size):
+    os.truncate(path.with_name('likes-backup.db'), size)
+    assert status(RESTORE, path) != 0
+    assert browser.likes == ['tea', 'milk', 'after the backup']
 
 
 @needs('sh', 'sqlite3', 'litestream')

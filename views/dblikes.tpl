@@ -1,11 +1,11 @@
 % rebase('layout.tpl', offers_login=not username)
 <form id="likeform" method="post" action="/likes">
 <label for="likes">What do you like?</label>
-<input id="likes" name="likes" autocomplete="off" dir="auto" required autofocus aria-describedby="count">
+<input id="likes" name="likes" autocomplete="off" dir="auto" required autofocus aria-describedby="{{'who count' if username else 'count'}}">
 <button>Like</button>
 </form>
 % if likes:
-<h2 id="count">You like {{!len(likes)}} {{!"thing" if len(likes) == 1 else "things"}}; the newest is <em dir="auto">{{likes[-1]}}</em></h2>
+<h2 id="count">You like {{f'{len(likes):,}'}} {{'thing' if len(likes) == 1 else 'things'}}; the newest is <em dir="auto">{{likes[-1]}}</em></h2>
 <ul class="likes">
 % for thing in likes:
 <li dir="auto">{{thing}}</li>
@@ -14,11 +14,11 @@
 <details class="forget">
 <summary>Forget Me</summary>
 <form id="forgetform" method="post" action="/forget">
-<p>This deletes the whole list for good{{!' and logs you out; your account stays' if username else ''}}.</p>
+<p>This deletes the whole list for good{{' and logs you out; your account stays' if username else ''}}.</p>
 <input type="hidden" name="username" value="{{username or ''}}">
 <button>Yes, forget me</button>
 </form>
 </details>
 % else:
-<p id="count" class="empty">Nothing here yet. Start with something small that made you smile today.</p>
+<p id="count" class="empty">Nothing here yet. Start with something small that made you smile today. This page remembers it by a cookie: where cookies are blocked, the list stays empty.</p>
 % end

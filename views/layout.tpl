@@ -14,13 +14,13 @@
 <a class="home" href="/">Likes</a>
 % if get('username'):
 <form id="logoutform" method="post" action="/logout">
-<span>Logged in as <strong dir="auto">{{username}}</strong></span>
+<span id="who">Logged in as <strong dir="auto">{{username}}</strong></span>
 <button name="logout">Log out</button>
 </form>
 % elif get('offers_login'):
 <details>
 <summary>Log in</summary>
-% include('loginform.tpl', name='', focus='')
+% include('loginform.tpl', name='', problem='', focus='')
 </details>
 % end
 </header>

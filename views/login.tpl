@@ -1,7 +1,9 @@
 % rebase('layout.tpl')
 % if get('wait'):
-<p id="problem" role="alert">Too many logins with this name have failed. For {{(wait + 59) // 60}} min. even the right password does not work.</p>
+%     problem = f'Too many logins with this name have failed. For {(wait + 59) // 60} min. even the right password does not work.'
 % elif title == 'Login failed':
-<p id="problem" role="alert">Login failed, please try again: this name and this password do not match.</p>
+%     problem = 'Login failed, please try again: this name and this password do not match.'
+% else:
+%     problem = ''
 % end
-% include('loginform.tpl', focus='password' if name else 'username')
+% include('loginform.tpl', problem=problem, focus='password' if name else 'username')

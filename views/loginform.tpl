@@ -1,9 +1,13 @@
 <form id="loginform" method="post" action="/login">
 <label for="username">Username</label>
-<input id="username" name="username" value="{{name}}" autocomplete="username" autocapitalize="none" spellcheck="false" required{{!' autofocus' if focus == 'username' else ''}}>
+<input id="username" name="username" value="{{name}}" autocomplete="username" autocapitalize="none" spellcheck="false" required{{' autofocus' if focus == 'username' else ''}}>
+% if problem:
+<p id="problem" role="alert">{{problem}}</p>
+% end
 <label for="password">Password</label>
-<input id="password" name="password" type="password" autocomplete="current-password" required{{!' autofocus aria-describedby=problem' if focus == 'password' else ''}}>
+<input id="password" name="password" type="password" autocomplete="current-password" required{{' autofocus' if focus == 'password' else ''}}{{!' aria-describedby="problem" aria-invalid="true"' if problem else ''}}>
 <button>Log in</button>
 <p>Anything you have liked here moves to your account.</p>
 <p>No account, or the password forgotten? Ask whoever runs this site.</p>
+<p>This site knows you by a cookie: where cookies are blocked, no login lasts.</p>
 </form>

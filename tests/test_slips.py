@@ -1,0 +1,98 @@
+"""Handlers as a student may write them, or miswrite them: what comes of it."""
+
+import bottle
+import pytest
+from webtest import TestApp
+
+import app
+import db as database
+from conftest import rows
+
+INSERT = 'INSERT INTO sessions (key, expires) VALUES (?, ?)'
+
+
+def ask(handler, method='GET'):
+    """Return what a site with this handler answers."""
+    site = bottle.Bottle()
+    site.install(app.DatabasePlugin())
+    site.route('/', method, handler)
+    return TestApp(site).request('/', method=method, expect_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def tables(db):
+    """Each test has the tables."""
+
+
+def without_db():
+    return 'a page'
+
+
+def without_form(db):
+    return 'a page'
+
+
+def without_return(db):
+    database.get_likes(db, 'k')
+
+
+def with_a_file_that_is_missing(db):
+    return open('no/such/file').read()
+
+
+def with_a_slip_in_sql(db):
+    return db.execute('SELECT thnig FROM likes').fetchall()
+
+
+def with_a_block_that_fails(db):
+    with db:
+        db.execute(INSERT, ('k', 0))
+        raise KeyError('slip')
+
+
+SLIPS = {
+    without_db: ('GET', "without_db() got an unexpected keyword argument 'db'"),
+    without_form: ('POST', "without_form() got an unexpected keyword argument 'form'"),
+    without_return: ('GET', 'without_return() returned None'),
+    with_a_file_that_is_missing: ('GET', 'No such file'),
+    with_a_slip_in_sql: ('GET', 'no such column: thnig'),
+    with_a_block_that_fails: ('GET', "KeyError: 'slip'"),
+}
+
+
+@pytest.mark.parametrize('handler', SLIPS)
+def test_a_slip_is_told_by_its_name_and_changes_nothing(db, handler):
+    method, told = SLIPS[handler]
+    answer = ask(handler, method)
+    assert answer.status_code == 500
+    assert told in answer.errors
+    assert rows(db, 'sessions') == 0
+
+
+def in_a_block(db, form=None):
+    with db:
+        db.execute(INSERT, ('k', 0))
+    return 'done'
+
+
+def as_the_chapter_does(db, form=None):
+    cursor = db.cursor()
+    cursor.execute(INSERT, ('k', 0))
+    db.commit()
+    return 'done'
+
+
+def in_a_block_that_commits(db, form=None):
+    with db:
+        as_the_chapter_does(db)
+    return 'done'
+
+
+WAYS = [in_a_block, as_the_chapter_does, in_a_block_that_commits]
+
+
+@pytest.mark.parametrize('method', ['GET', 'POST', 'PUT', 'DELETE'])
+@pytest.mark.parametrize('handler', WAYS)
+def test_a_handler_may_write_whatever_its_method(db, handler, method):
+    assert ask(handler, method).text == 'done'
+    assert rows(db, 'sessions') == 1
