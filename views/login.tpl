@@ -1,8 +1,8 @@
 % rebase('layout.tpl')
 % if get('wait'):
-%     problem = f'Too many logins with this name have failed. For {(wait + 59) // 60} min. even the right password does not work.'
+%     problem = f'Too many logins have failed. For {(wait + 59) // 60} min. even the right password does not work.'
 % elif title == 'Login failed':
-%     problem = 'Login failed, please try again: this name and this password do not match.'
+%     problem = 'Login failed, please try again: name and password do not match.'
 % else:
 %     problem = ''
 % end

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PASSWORD
+from conftest import PASSWORD, likes_of
 
 CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome', 'chrome', 'msedge']
 FIREFOX = ['firefox-esr', 'firefox']
@@ -114,15 +114,30 @@ class Visitor:
     def click(self, name, role='button'):
         self.leave(self.page.get_by_role(role, name=name, exact=True).click)
 
-    def go_back(self):
-        """Press Back, and wait for nothing."""
-        self.page.evaluate('setTimeout(() => history.back())')
+    def passwords_behind_back(self):
+        """Press Back; return what stands in the password fields of the page there."""
+        try:
+            self.page.go_back()
+        except Exception as error:  # Playwright's
+            if 'CACHE' not in str(error):
+                raise
+            return []  # the browser no longer has that page
+        fields = self.page.locator('[type=password]')
+        return fields.evaluate_all('all => all.map(one => one.value)')
 
     def press(self, *keys):
         self.page.bring_to_front()
         self.page.locator(':focus').wait_for()  # autofocus comes a moment after
         for key in keys:
             self.page.keyboard.press(key)
+
+    def tab_to(self, words):
+        """Press Tab until what has these words has the focus."""
+        for _ in range(20):
+            self.press('Tab')
+            if words in self.page.locator(':focus').text_content():
+                return
+        pytest.fail(f'Tab does not lead to {words!r}')
 
     def enter(self, *texts):
         """Type into the field that has the focus, and into those after it."""
@@ -137,11 +152,6 @@ class Visitor:
         for thing in things:
             self.enter(thing)
 
-    def without_limit(self, label):
-        """Let a field take texts of any length."""
-        field = self.page.get_by_label(label)
-        field.evaluate('field => field.removeAttribute("maxlength")')
-
     def forget(self):
         self.page.get_by_text('Forget Me', exact=True).click()
         self.click('Yes, forget me')
@@ -153,7 +163,7 @@ class Visitor:
     @property
     def likes(self):
         """What the page in front of the visitor lists."""
-        return self.page.locator('.likes li').all_text_contents()
+        return likes_of(self.page.content())
 
     @property
     def username(self):

@@ -49,8 +49,12 @@ def error(visitor):
 
 def error_with_what_was_typed(visitor):
     visitor.open()
-    visitor.without_limit('What do you like?')
     visitor.enter('w' * 201)
+
+
+def error_with_a_full_list(visitor):
+    visitor.log_in('full')
+    visitor.enter('one more')
 
 
 def error_after_a_login_in_another_tab(visitor):
@@ -68,14 +72,20 @@ PAGES = [
     login_throttled,
     error,
     error_with_what_was_typed,
+    error_with_a_full_list,
     error_after_a_login_in_another_tab,
 ]
 every_page = pytest.mark.parametrize('show', PAGES)
 
 
 @pytest.fixture(autouse=True)
-def user_with_a_long_name(db):
+def users(db):
+    """One with a long name, and one with a full list."""
     database.add_user(db, NAME, PASSWORD)
+    database.add_user(db, 'full', PASSWORD)
+    likes = [(number, 'full') for number in range(database.MAX_LIKES)]
+    with db:
+        db.executemany('INSERT INTO likes (thing, username) VALUES (?, ?)', likes)
 
 
 def open_details(page):
@@ -150,6 +160,15 @@ def test_the_newest_thing_is_marked_by_a_border_whatever_the_colours(visitor, co
     width = 'all => all.map(one => getComputedStyle(one).borderWidth)'
     older, newest = visitor.page.locator('.likes li').evaluate_all(width)
     assert newest > older
+
+
+def test_the_reason_of_a_failed_login_is_in_sight_when_all_is_large(visitor, expect):
+    """At 400 % a window of 1280 by 1024 shows 320 by 256."""
+    visitor.page.set_viewport_size({'width': 320, 'height': 256})
+    login_failed(visitor)
+    visitor.press()
+    expect(visitor.page.get_by_label('Password')).to_be_in_viewport()
+    expect(visitor.page.get_by_role('alert')).to_be_in_viewport(ratio=1)
 
 
 @only_in_chromium

@@ -1,5 +1,6 @@
 """What people do at the site."""
 
+import re
 import time
 
 import pytest
@@ -8,6 +9,14 @@ from conftest import PASSWORD
 
 DAY = 24 * 60 * 60
 TOO_LONG = 'That is too long: at most 200 characters.'
+# Of a short last line: how far from the left and the right side of its box.
+MARGINS_OF_THE_LAST_LINE = """item => {
+    const range = document.createRange()
+    range.selectNodeContents(item)
+    const box = item.getBoundingClientRect()
+    const line = [...range.getClientRects()].at(-1)
+    return [line.left - box.left, box.right - line.right]
+}"""
 THINGS = [
     'tea',
     '<b>bold</b> & "quoted"',
@@ -31,6 +40,13 @@ def test_a_thing_is_written_in_its_own_direction(visitor, thing, direction, expe
         expect(visitor.page.locator(place)).to_have_css('direction', direction)
 
 
+def test_a_long_thing_begins_at_the_side_where_its_script_begins(visitor, expect):
+    visitor.like('קפה ' * 40 + 'קפה')
+    item = visitor.page.locator('.likes li')
+    left, right = item.evaluate(MARGINS_OF_THE_LAST_LINE)
+    assert left > right
+
+
 def test_the_heading_under_the_field_tells_how_many_and_which_is_the_newest(
     visitor, expect
 ):
@@ -48,9 +64,10 @@ def test_two_browsers_have_two_lists_and_one_forgets_by_keyboard(visit):
     other = visit()
     one.like('tea')
     other.like('coffee')
-    one.press('Tab', 'Tab', 'Enter')  # past the button Like, to Forget Me
+    one.tab_to('Forget Me')
+    one.press('Enter')
     assert one.likes == ['tea']
-    one.press('Tab')
+    one.tab_to('Yes, forget me')
     one.leave(one.press, 'Enter')
     assert one.likes == []
     other.open()
@@ -59,7 +76,6 @@ def test_two_browsers_have_two_lists_and_one_forgets_by_keyboard(visit):
 
 def test_a_refused_like_can_be_mended_and_sent_again(visitor, expect):
     visitor.open()
-    visitor.without_limit('What do you like?')
     visitor.enter('tea ' * 60)
     assert visitor.response.status == 400
     field = visitor.page.get_by_label('What you typed')
@@ -97,12 +113,21 @@ def test_password_managers_are_told_which_field_is_which(visitor, expect):
     expect(password).to_have_attribute('autocomplete', 'current-password')
 
 
-def test_back_after_a_failed_and_then_a_right_login_asks_nothing(visitor, user):
+def test_back_after_a_logout_shows_no_password(visitor, user):
+    """A wrong password, the right one, *Log out*: Back leads to the login form."""
     visitor.log_in(user, 'wrong')
     visitor.enter(PASSWORD)
-    visitor.go_back()
-    alert = visitor.page.get_by_role('alert').text_content()
-    assert 'Login failed, please try again' in alert
+    visitor.click('Log out')
+    for _ in range(2):
+        assert set(visitor.passwords_behind_back()) <= {''}
+
+
+def test_after_a_login_the_field_is_described_by_who_is_logged_in(
+    visitor, user, expect
+):
+    visitor.log_in(user)
+    field = visitor.page.get_by_label('What do you like?')
+    expect(field).to_have_accessible_description(re.compile('^Logged in as anna '))
 
 
 def test_back_after_logout_shows_nothing(visitor, user):
@@ -135,7 +160,8 @@ def test_forget_me_on_a_page_from_before_a_login_deletes_nothing(visitor, user, 
     visitor.new_tab().log_in(user)
     visitor.forget()
     assert visitor.response.status == 409
-    expect(visitor.page.get_by_text('Nothing was deleted')).to_be_visible()
+    told = visitor.page.get_by_text('This press deleted nothing')
+    expect(told).to_be_visible()
     visitor.click('Back to your likes', 'link')
     assert visitor.username == user
     assert visitor.likes == ['tea']
