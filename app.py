@@ -199,7 +199,7 @@ class DatabasePlugin:
                     db.set_trace_callback(log_sql)
                 answer = handler(db=db, **arguments)
             if answer is None:
-                raise TypeError(f'{handler.__name__}() returned None')
+                raise TypeError(f'{handler.__name__}() returned None: no `return`?')
             return answer
 
         def handle(**arguments):
@@ -224,16 +224,6 @@ class DatabasePlugin:
 app.install(DatabasePlugin())
 
 
-def call(handler, db, arguments):
-    """Return what the handler returns; raises TypeError if that is nothing."""
-    if bottle.DEBUG:
-        db.set_trace_callback(log_sql)
-    answer = handler(db=db, **arguments)
-    if answer is None:
-        raise TypeError(f'{handler.__name__}() returned None. Is a `return` missing?')
-    return answer
-
-
 def read_form():
     """Return the fields of the form sent, as a FormsDict of str; an absent one is ''.
 
@@ -247,11 +237,11 @@ def read_form():
     try:
         # forms.get() alone would give UTF-8 read as Latin-1, and never complain.
         form = request.forms.decode()
-        is_whole = request.body.seek(0, os.SEEK_END) >= request.content_length
-    except ValueError:  # not UTF-8; a length that is no number
-        is_whole = False
-    if not is_whole:
-        raise HTTPError(400, 'The form could not be read. Please send it again.')
+        if request.body.seek(0, os.SEEK_END) < request.content_length:
+            raise ValueError('cut off')
+    except ValueError:  # or not UTF-8; or a length that is no number
+        told = 'The form could not be read. Please send it again.'
+        raise HTTPError(400, told) from None
     return form
 
 

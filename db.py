@@ -376,8 +376,8 @@ class COMP249Db(sqlite3.Connection):
             path = Path(path).resolve()
             make_file(path)
         # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
-        # them at the first write, after the reads. check_same_thread:
-        # requests share a connection, one thread after another.
+        # them at the first write, after the reads. check_same_thread: requests share a
+        # connection, one thread after another.
         super().__init__(path, isolation_level=None, check_same_thread=False)
         self.path = path
         self.deadline = None  # of a request: until when to wait, by monotonic()
