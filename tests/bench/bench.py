@@ -239,6 +239,13 @@ def report(found, kinds, names, bases):
         print('  '.join(cells))
 
 
+def rotated(names, turn):
+    """Return the names in an order that begins with another one each turn."""
+    names = list(names)
+    start = turn % len(names)
+    return names[start:] + names[:start]
+
+
 def compare(folder, programs, args):
     """Measure the programs in turns, on servers that stay up."""
     found = collections.defaultdict(list)
@@ -252,9 +259,10 @@ def compare(folder, programs, args):
             servers[name] = server
         for mode, title in MODES.items():
             for turn in range(args.rounds):
-                for name, server in servers.items():
+                for name in rotated(programs, turn):
                     progress(f'round {turn + 1} of {args.rounds}: {title}, {name}')
-                    found[title, name].append(server.measure(mode, args.seconds))
+                    run = servers[name].measure(mode, args.seconds)
+                    found[title, name].append(run)
         bases = [name for name in programs if name != 'app']
         report(found, MODES.values(), programs, bases)
         for name, server in servers.items():
