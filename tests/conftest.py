@@ -234,6 +234,14 @@ class Server:
         """What it has printed."""
         return self.log.read_text(encoding='utf-8')
 
+    def wait_to_say(self, words, times=1):
+        """Wait until it has printed something so many times."""
+        until(lambda: self.said.count(words) >= times)
+
+    def wait_until_it_is_gone(self):
+        """Wait until nobody answers."""
+        until(lambda: not self.answers())
+
     def wait_until_it_answers(self):
         """Find out where it listens."""
         until(lambda: 'http://' in self.said or self.process.poll() is not None)
@@ -268,6 +276,13 @@ def copy(path):
     for file in ROOT.glob('*.py'):
         shutil.copy(file, folder)
     return folder
+
+
+def replace(file, old, new):
+    """Edit a file."""
+    text = file.read_text(encoding='utf-8')
+    assert old in text
+    file.write_text(text.replace(old, new), encoding='utf-8')
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from conftest import until
+from conftest import replace, until
 
 if sys.platform != 'linux':
     pytest.skip('it is ended by a signal to its group', allow_module_level=True)
@@ -31,7 +31,7 @@ def visit(server, page=''):
 
 def test_a_request_is_told_with_its_cookie(server):
     visit(server)
-    until(lambda: 'Set-Cookie: likes_session=' in server.said)
+    server.wait_to_say('Set-Cookie: likes_session=')
     assert 'Cookie: a=b' in server.said
 
 
@@ -63,13 +63,6 @@ def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
     assert 'no column named expires' in server.said
 
 
-def replace(file, old, new):
-    """Edit a file."""
-    text = file.read_text(encoding='utf-8')
-    assert old in text
-    file.write_text(text.replace(old, new), encoding='utf-8')
-
-
 def save(file, server):
     """Save a file until that is noticed: what comes right after a start is not."""
     before = server.said.count('changed; reloading')
@@ -82,23 +75,18 @@ def save(file, server):
     until(is_noticed)
 
 
-SLIPS = {  # right, wrong
-    'SyntaxError': ('def index(db):', 'def index(db)'),
-    'IndentationError': ('    key = get_session(db)', 'key = get_session(db)'),
-    'ModuleNotFoundError': ('import argparse', 'import argparze'),
-}
-
-
-@pytest.mark.parametrize('error', SLIPS)
-def test_a_slip_is_told_and_the_mended_file_is_served(serve, copy, error):
-    right, wrong = SLIPS[error]
+def test_a_slip_is_told_and_the_mended_file_is_served(serve, copy):
     server = serve('--debug', folder=copy)
-    replace(copy / 'app.py', right, wrong)
+    replace(copy / 'app.py', 'def index(db):', 'def index(db)')
     save(copy / 'app.py', server)
-    until(lambda: error in server.said)
-    replace(copy / 'app.py', wrong, right)
+    server.wait_to_say('SyntaxError')
+    replace(copy / 'sessions.py', 'import uuid', 'import uiud')
+    replace(copy / 'app.py', 'def index(db)', 'def index(db):')
     save(copy / 'app.py', server)
-    until(lambda: server.said.count('Likes at') > 1)
+    server.wait_to_say('ModuleNotFoundError')
+    replace(copy / 'sessions.py', 'import uiud', 'import uuid')
+    save(copy / 'sessions.py', server)
+    server.wait_to_say('Likes at', times=2)
     until(server.answers)
     assert 'Welcome Home!' in visit(server)
 
@@ -116,4 +104,4 @@ ENDINGS = [signal.SIGINT, signal.SIGTERM]
 def test_it_ends_when_it_is_told_to(server, how):
     os.killpg(server.process.pid, how)
     assert server.process.wait(60) == 0
-    until(lambda: not server.answers())
+    server.wait_until_it_is_gone()
