@@ -64,7 +64,7 @@ def like(db, form):
     thing = tidy(form.likes)
     if len(thing) > MAX_LENGTH:
         raise HTTPError(400, f'That is too long: at most {MAX_LENGTH} characters.')
-    with db:  # one transaction; the blocks of the functions called are parts of it
+    with db:  # one transaction: the blocks in functions that are called belong to it
         key = get_session(db)
         likes = database.get_likes(db, key)
         if thing and thing not in likes:
@@ -88,7 +88,8 @@ def tidy(text):
     # \x00 to \x9f: Unicode's control characters, category Cc.
     text = re.sub(r'[\s\x00-\x1f\x7f-\x9f]+', ' ', text).strip()
     kinds = {category(character) for character in text}
-    return text if kinds - {'Zs', 'Cf'} else ''  # space; format, as U+200B
+    is_visible = kinds - {'Zs', 'Cf'}  # spaces; format characters, as U+200B
+    return text if is_visible else ''
 
 
 @app.post('/forget')
@@ -96,9 +97,10 @@ def forget_me(db, form):
     """Process the Forget Me form (the chapter's first exercise)."""
     with db:
         key, username = find_session(db)
-        # The form says whose list its page showed; a request by curl need not.
-        shown = form.get('username', username or '')
-        if shown != (username or ''):
+        # The form names the user whose list its page showed, '' for an anonymous
+        # visitor. A request by curl may lack that field.
+        owner = username or ''
+        if form.get('username', owner) != owner:
             raise HTTPError(
                 409,
                 'This press deleted nothing: the login that its page showed has ended '
@@ -120,7 +122,7 @@ def login_page(db):
     return template('login.tpl', title='Log in', name='')
 
 
-@app.post('/login', logs_in=True)
+@app.post('/login', logs_in=True)  # for DatabasePlugin: by a connection of its own
 def login(db, form):
     """Process the login form (the chapter's exercise on authenticated sessions)."""
     name = database.normal_name(form.username)
@@ -211,8 +213,8 @@ class DatabasePlugin:
                 if route.method == 'GET':
                     try:
                         return run(self.reader, deadline, arguments)
-                    except database.Unavailable as error:
-                        log.debug(f'    {error}: again, with a connection that writes')
+                    except database.Unavailable:
+                        log.debug('    This connection only reads. By the writer:')
                 return run(writer, deadline, arguments)
             except database.Unavailable as error:
                 log.error(f'{request.path!r}: {error}')
@@ -400,20 +402,36 @@ def serve(host, port, workers):
         workers_kill_timeout=6,  # seconds; a like waits five (db.MAX_WAIT)
         log_level='error',
     )
-    if hasattr(signal, 'SIGHUP'):  # Granian would start its workers anew
-        handler = signal.getsignal(signal.SIGHUP)
-        if handler != signal.SIG_IGN:  # else nohup has set it
-            handler = server.signal_handler_interrupt
-        server.on_startup(lambda: signal.signal(signal.SIGHUP, handler))
+    stop_by_signals(server)
     try:
         server.serve(target_loader=load, wrap_loader=False)
     except Exception:  # a worker could not be started again
         log.exception('the server cannot go on')
         server.shutdown(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C
     with suppress(database.DatabaseError, OSError):  # the file may be gone
         # The last connection that closes moves the write-ahead log into the file.
         database.COMP249Db().close()
+
+
+def stop_by_signals(server):
+    """Let each of these signals stop the server, once; SIGHUP not under nohup.
+
+    By Granian's own handlers SIGHUP starts its workers anew, and a second Ctrl-C may
+    meet the first in a lock that it holds.
+    """
+    names = ('SIGINT', 'SIGTERM', 'SIGHUP')  # Windows lacks the last
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    found = {one: signal.getsignal(one) for one in signals}
+
+    def set_all(handler):
+        for one, before in found.items():
+            signal.signal(one, before if before == signal.SIG_IGN else handler)
+
+    def stop(*_):
+        set_all(signal.SIG_IGN)
+        server.signal_handler_interrupt()
+
+    server.on_startup(lambda: set_all(stop))
 
 
 def load():

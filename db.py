@@ -42,7 +42,8 @@ SCHEMA = (
     'DROP TABLE IF EXISTS users',
     'DROP TABLE IF EXISTS failed_logins',
     # A like has one owner: the session `key` while that is anonymous, else the user.
-    # `id` keeps the order: an implicit rowid may change in a VACUUM.
+    # `id` keeps the order: the number that SQLite gives each row by itself may change
+    # when the file is made anew (VACUUM).
     """CREATE TABLE likes (
         id INTEGER PRIMARY KEY,
         thing TEXT NOT NULL,
@@ -110,7 +111,8 @@ def store_like(db, key, like):
 def get_likes(db, key):
     """Return what the session `key`, or the user logged in with it, likes.
 
-    The things are a list of str, in the order liked.
+    The things are a list of str, in the order liked. For an anonymous session the
+    inner SELECT gives NULL, which equals nothing.
     """
     rows = db.execute(
         """SELECT thing FROM likes
@@ -135,8 +137,8 @@ def delete_likes(db, key):
 def move_likes(db, key, username):
     """Give the user what the anonymous session `key` likes and the user does not yet.
 
-    The oldest come first, as many as the list has room for. The others stay with the
-    session, and end with it.
+    The oldest come first, as many as the list has room for: MAX_LIKES less what the
+    user has. The others stay with the session, and end with it.
     """
     with db:
         db.execute(

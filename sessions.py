@@ -77,13 +77,13 @@ def sent_keys():
 
     There may be several: a page under another path or domain can set one as well.
     Not by request.get_cookie: that finds nothing once any other program on the same
-    host has set an odd cookie. Raises HTTPError 400 for cookies that cannot be read:
-    to make a new session then would lose the visitor's.
+    host has set an odd cookie, as prefs={"a":1}. Raises HTTPError 400 for cookies that
+    cannot be read: to make a new session then would lose the visitor's.
     """
     header = request.environ.get('HTTP_COOKIE')
     if header is None:  # no cookie came
         return []
-    if not header:  # Granian passes '' on where there is a byte beyond ASCII
+    if not header:  # Granian, our server, passes '' on for any byte beyond ASCII
         raise HTTPError(
             400,
             'The cookies that came could not be read, so your list was not found. '
@@ -148,16 +148,18 @@ def log_in(db, username, password):
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
     stored = database.get_password_hash(db, username)
-    is_right = database.is_password(password, stored)  # before: others write meanwhile
+    is_right = database.is_password(password, stored)  # for 20 ms others may write
     # What counts is decided in one transaction: so of many guesses sent at once, just
     # five are answered.
     with db:
-        if database.get_password_hash(db, username) != stored:  # changed meanwhile
+        if database.get_password_hash(db, username) != stored:
+            # Changed in those 20 ms, by `db.py passwd` say. Now nobody can.
             return log_in(db, username, password)
         now = clock()
         since = now - THROTTLE_TIME
         failed = database.get_failed_logins(db, username, since, now)
         if len(failed) >= MAX_FAILED_LOGINS:
+            # Until the fifth last is too old to count.
             raise Throttled(failed[-MAX_FAILED_LOGINS] + THROTTLE_TIME - now)
         if not is_right:
             database.add_failed_login(db, username, since, now)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from hypothesis import settings
+from hypothesis import Phase, settings
 from webtest import TestApp
 
 import app
@@ -43,9 +43,14 @@ SLOW_HASH = (
 # this one cannot be opened.
 os.environ['LIKES_DB'] = str(ROOT / 'app.py' / 'likes.db')
 os.environ['no_proxy'] = '*'  # for what the real server is asked
-# A script may have Ctrl-C ignored, and servers inherit that.
+# A script, or nohup, may have these ignored, and servers inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, 'SIGHUP'):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A failure is told at once; to look for the shortest story may take minutes.
 settings.register_profile('long', max_examples=10_000, deadline=None)
+settings.register_profile('quick', phases=[Phase.reuse, Phase.generate])
+settings.load_profile('quick')
 
 
 def until(condition, seconds=60):

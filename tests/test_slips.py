@@ -1,22 +1,31 @@
 """Handlers as a student may write them, or miswrite them: what comes of it."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import bottle
 import pytest
 from webtest import TestApp
 
 import app
 import db as database
-from conftest import rows
+from conftest import another_writer, rows
 
 INSERT = 'INSERT INTO sessions (key, expires) VALUES (?, ?)'
 
 
-def ask(handler, method='GET'):
-    """Return what a site with this handler answers."""
+def site(*handlers, method='GET'):
+    """A site with these handlers; the address of each is its name."""
     site = bottle.Bottle()
     site.install(app.DatabasePlugin())
-    site.route('/', method, handler)
-    return TestApp(site).request('/', method=method, expect_errors=True)
+    for handler in handlers:
+        site.route(f'/{handler.__name__}', method, handler)
+    return TestApp(site)
+
+
+def ask(handler, method='GET'):
+    """Return what a site with this handler answers."""
+    browser = site(handler, method=method)
+    return browser.request(f'/{handler.__name__}', method=method, expect_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +105,15 @@ WAYS = [in_a_block, as_the_chapter_does, in_a_block_that_commits]
 def test_a_handler_may_write_whatever_its_method(db, handler, method):
     assert ask(handler, method).text == 'done'
     assert rows(db, 'sessions') == 1
+
+
+def test_a_statement_outside_a_block_waits_for_other_writers(db, path):
+    browser = site(in_a_block, as_the_chapter_does, method='POST')
+    browser.post('/in_a_block')
+    db.execute('DELETE FROM sessions')
+    with ThreadPoolExecutor() as pool:
+        with another_writer(path):
+            answer = pool.submit(browser.post, '/as_the_chapter_does')
+            wait([answer], timeout=0.5)  # seconds
+            assert not answer.done()
+        assert answer.result().text == 'done'
