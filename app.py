@@ -191,6 +191,12 @@ class DatabasePlugin:
         # A login needs its own for the 20 ms that a password takes to check.
         self.login_writer = database.SharedConnection(writes=True)
 
+    def open(self):
+        """Open the connections: one that is open can tell another file from its own."""
+        for connection in (self.reader, self.writer, self.login_writer):
+            with suppress(database.Unavailable), connection.lend(monotonic() + 1):
+                pass
+
     def apply(self, handler, route):
         """Return the handler with its parameters filled in."""
         writer = self.login_writer if 'logs_in' in route.config else self.writer
@@ -213,7 +219,7 @@ class DatabasePlugin:
                 if route.method == 'GET':
                     try:
                         return run(self.reader, deadline, arguments)
-                    except database.Unavailable:
+                    except database.WriteNeeded:
                         log.debug('    This connection only reads. By the writer:')
                 return run(writer, deadline, arguments)
             except database.Unavailable as error:
@@ -223,7 +229,8 @@ class DatabasePlugin:
         return handle
 
 
-app.install(DatabasePlugin())
+plugin = DatabasePlugin()
+app.install(plugin)
 
 
 def read_form():
@@ -408,7 +415,7 @@ def serve(host, port, workers):
     except Exception:  # a worker could not be started again
         log.exception('the server cannot go on')
         server.shutdown(1)
-    with suppress(database.DatabaseError, OSError):  # the file may be gone
+    with suppress(database.DatabaseError, OSError):  # by now it may be no database
         # The last connection that closes moves the write-ahead log into the file.
         database.COMP249Db().close()
 
@@ -440,6 +447,7 @@ def load():
     if hasattr(signal, 'pthread_sigmask'):  # all get these; only the first is to act
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     threading.Thread(target=end_with_first_process, daemon=True).start()
+    plugin.open()
     return app
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlite3 import DatabaseError, IntegrityError, OperationalError
 from threading import Lock
 from time import monotonic, sleep
+from traceback import clear_frames
 from unicodedata import normalize
 
 from argon2 import PasswordHasher
@@ -211,7 +212,7 @@ def log_out_everywhere(db, username):
 
 # Argon2id with the parameters that OWASP recommends: 19 MiB, about 20 ms.
 HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
-# In one thread: each that has checked a password keeps 19 MiB for the next.
+# For logins, in one thread: each that has hashed keeps 19 MiB for the next time.
 HASHING = ThreadPoolExecutor(1)
 # Stands in for an unknown user's hash, so that the answer takes as long as for a wrong
 # password (ASVS 6.3.8). It is all zeros, which no password gives.
@@ -237,7 +238,7 @@ def hash_password(password):
 
 
 def is_password(password, stored):
-    """Return whether the password has the hash `stored`, None for an unknown user's.
+    """Return whether the password has the hash `stored`; None is an unknown user's.
 
     Takes 20 ms in each case.
     """
@@ -266,7 +267,10 @@ def store_hash(db, username, password_hash):
 def renew_hash(db, username, password, stored):
     """Store the password's hash anew if `stored` has not today's parameters."""
     if HASHER.check_needs_rehash(stored):
-        store_hash(db, username, HASHER.hash(password))
+        renewed = HASHING.submit(HASHER.hash, password).result()
+        with db:
+            if get_password_hash(db, username) == stored:
+                store_hash(db, username, renewed)
 
 
 def require_user(db, username):
@@ -350,7 +354,7 @@ def delete_failed_logins(db, username):
 # ---------------------------------------------------------------------------
 
 MAX_WAIT = 5  # seconds, for a connection and for other writers together
-LOG_SUFFIXES = ('-wal', '-shm')  # of the write-ahead log, and of its index
+WAL_SUFFIXES = ('-wal', '-shm')  # of the write-ahead log, and of its index
 
 
 def default_path():
@@ -376,7 +380,7 @@ class COMP249Db(sqlite3.Connection):
             path = default_path()
         if path != ':memory:':
             path = Path(path).resolve()
-            make_file(path)
+            path.touch(0o600)  # SQLite would let everybody read it
         # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
         # them at the first write, after the reads. check_same_thread: requests share a
         # connection, one thread after another.
@@ -396,6 +400,8 @@ class COMP249Db(sqlite3.Connection):
         if self.execute(kind).fetchone() == (0, 0):
             with self:  # several processes may start at once
                 if not self.execute('SELECT 1 FROM sqlite_master').fetchone():
+                    for suffix in WAL_SUFFIXES:  # what a deleted database has left
+                        Path(f'{self.path}{suffix}').unlink(missing_ok=True)
                     create_table(self)
         application, version = self.execute(kind).fetchone()
         if application != APPLICATION_ID:
@@ -431,13 +437,13 @@ class COMP249Db(sqlite3.Connection):
         deadline = self.deadline or monotonic() + MAX_WAIT
         self.execute('PRAGMA busy_timeout = 0')
         try:
-            while not self._has_begun(deadline):
+            while not self._try_to_begin(deadline):
                 sleep(0.0003)
         finally:
             # SQLite's waiting, for a statement outside of a block.
             self.execute(f'PRAGMA busy_timeout = {MAX_WAIT * 1000}')
 
-    def _has_begun(self, deadline):
+    def _try_to_begin(self, deadline):
         try:
             self.execute('BEGIN IMMEDIATE')
         except OperationalError as error:
@@ -451,15 +457,6 @@ def primary_code(error):
     return getattr(error, 'sqlite_errorcode', 0) & 0xFF
 
 
-def make_file(path):
-    """Make an empty file, unless there is one. Raises OSError."""
-    with suppress(FileExistsError):
-        path.touch(0o600, exist_ok=False)  # SQLite would let everybody read it
-        # What a deleted database has left is not the new one's.
-        for suffix in LOG_SUFFIXES:
-            Path(f'{path}{suffix}').unlink(missing_ok=True)
-
-
 # ---------------------------------------------------------------------------
 # What requests use
 # ---------------------------------------------------------------------------
@@ -470,16 +467,19 @@ TEMPORARY = (
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CANTOPEN,
 )
 
 
+class WriteNeeded(Exception):
+    """A connection that only reads was to write. It has changed nothing."""
+
+
 class Unavailable(Exception):
-    """The database cannot do it by this connection, or not now."""
+    """The database cannot be reached, or cannot write; that may pass by itself."""
 
 
 class SharedConnection:
-    """A connection that requests use one after another; it is opened when first needed.
+    """A connection that requests use one after another.
 
     In WAL mode one that only reads never waits for those that write.
     """
@@ -487,60 +487,77 @@ class SharedConnection:
     def __init__(self, writes):
         self._writes = writes
         self._lock = Lock()
-        self._db = None
+        self._db = None  # opened when first needed
 
     @contextmanager
     def lend(self, deadline):
-        """Lend the connection to a `with` block. Raises Unavailable.
+        """Lend the connection to a `with` block. Raises WriteNeeded, Unavailable.
 
-        What was committed is on the disk when the block has been left, also by an
-        exception: bottle.redirect() raises one.
+        What was committed is on the disk when the block has been left, by an exception
+        too: bottle.redirect() raises one.
         """
         if not self._lock.acquire(timeout=max(0, deadline - monotonic())):
             raise Unavailable('others use the connection')
+        db = None
         try:
             db = self._open()
             db.deadline = deadline
             yield db
-        except OperationalError as error:
-            if primary_code(error) not in TEMPORARY:
-                raise
-            raise Unavailable(error) from error
+            if db.in_transaction:
+                raise RuntimeError('a transaction was begun, and not ended')
+        except Exception as error:
+            # Ends a query that was not read to its end: it would hide all news.
+            clear_frames(error.__traceback__)
+            if db:
+                db.rollback()
+            code = primary_code(error)
+            if code == sqlite3.SQLITE_READONLY and not self._writes:
+                raise WriteNeeded from None
+            if code in TEMPORARY:
+                raise Unavailable(error) from error
+            raise
         finally:
             self._lock.release()
-            if self._writes and self._db:
-                sync(self._db)
+            if db and self._writes:
+                sync(db)
 
     def _open(self):
-        """Return the connection, opened anew if its file is another one by now."""
-        if self._db and not close_orphan(self._db):
-            return self._db
-        self._db = None
+        """Return the connection, a new one if its file was deleted or replaced."""
         try:
-            db = COMP249Db()
-            db.execute('PRAGMA user_version')  # by now SQLite has opened the log
-            files = [f'{db.path}{suffix}' for suffix in ('', *LOG_SUFFIXES)]
-            db.inodes = {file: inode(file) for file in files}
-            if self._writes:
-                # COMMIT would keep others from writing while it waits for the disk.
-                db.execute('PRAGMA synchronous = NORMAL')
-                db.log = open(f'{db.path}-wal', 'r+b', buffering=0)  # noqa: SIM115
-            else:
-                db.execute('PRAGMA query_only = ON')
+            if self._db and close_orphan(self._db):
+                self._db = None
+            if self._db is None:
+                self._db = connect(self._writes)
         except (DatabaseError, OSError) as error:
             raise Unavailable(error) from error
-        self._db = db
-        return db
+        return self._db
+
+
+def connect(writes):
+    """Return a connection for requests. Raises what COMP249Db() raises."""
+    db = COMP249Db()
+    if not writes:
+        db.execute('PRAGMA query_only = ON')
+    # COMMIT would keep others from writing while it waits for the disk: see sync().
+    db.execute('PRAGMA synchronous = NORMAL')
+    db.execute('PRAGMA user_version')  # SQLite opens the log when it first reads
+    files = [f'{db.path}{suffix}' for suffix in ('', *WAL_SUFFIXES)]
+    db.inodes = {file: inode(file) for file in files}
+    mode = 'r+b' if writes else 'rb'
+    db.wal = open(f'{db.path}-wal', mode, buffering=0)  # noqa: SIM115
+    return db
 
 
 def sync(db):
     """Wait until the disk has what was committed. Raises Unavailable.
 
-    In WAL mode a transaction survives a power cut once the log is on the disk.
+    In WAL mode a transaction survives a power cut once the log is on the disk. Also
+    what this request has not written itself: the second press of a double click finds
+    the like that the first has committed.
     """
     try:
-        os.fsync(db.log.fileno())
-    except OSError as error:
+        os.fsync(db.wal.fileno())
+    except (OSError, ValueError) as error:  # ValueError: an orphan, just closed
         raise Unavailable(error) from error
 
 
@@ -555,15 +572,18 @@ def inode(path):
 def close_orphan(db):
     """Close a connection whose file was deleted or replaced. Return whether it was.
 
-    Its log goes too: it is not that of the file which now has this name.
+    Its log is deleted: it is not that of the file which now has this name.
     """
     path, *logs = db.inodes
     if inode(path) == db.inodes[path]:
         return False
     log.error(f'{path} was deleted or replaced: it is opened anew')
+    with suppress(DatabaseError):  # the old file may live on under another name
+        db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
     for file in logs:
         if inode(file) == db.inodes[file]:
             Path(file).unlink(missing_ok=True)
+    db.wal.close()
     db.close()
     return True
 

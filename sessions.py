@@ -164,8 +164,8 @@ def log_in(db, username, password):
         if not is_right:
             database.add_failed_login(db, username, since, now)
             return False
-        database.renew_hash(db, username, password, stored)
         start_login(db, username)
+    database.renew_hash(db, username, password, stored)
     return True
 
 

@@ -363,12 +363,12 @@ def test_a_like_is_answered_when_it_is_on_the_disk(serve, copy, trace, address):
 
 def slow_sync(trace):
     """The command that makes the disk slow: each sync takes three seconds."""
-    rule = 'inject=fsync:delay_enter=3000000'  # microseconds
-    return ['strace', '-fyo', trace, '-e', 'trace=fsync', '-e', rule]
+    rule = 'inject=fsync,fdatasync:delay_enter=3000000'  # microseconds
+    return ['strace', '-fyo', trace, '-e', 'trace=fsync,fdatasync', '-e', rule]
 
 
 @STRACE
-def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, trace):
+def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, user, trace):
     server = serve('--workers', '1', under=slow_sync(trace))
     visitors = [Visitor(server) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -378,10 +378,17 @@ def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, trace):
     assert {answer.result().status for answer in answers} == {303}
 
 
+FAULTS = {
+    'a sync that fails': 'fsync:error=EIO',
+    'no room': 'pwrite64:error=ENOSPC',
+}
+
+
 @STRACE
-def test_a_like_is_refused_when_the_disk_cannot_keep_it(serve, db):
-    fault = ['strace', '-fo', os.devnull, '-e', 'inject=fsync:error=EIO']
-    server = serve('--workers', '1', under=fault)
+@pytest.mark.parametrize('fault', FAULTS.values(), ids=FAULTS)
+def test_a_like_is_refused_when_the_disk_cannot_keep_it(serve, user, fault):
+    strace = ['strace', '-fo', os.devnull, '-e', f'inject={fault}']
+    server = serve('--workers', '1', under=strace)
     assert Visitor(server).like().status == 503
 
 
@@ -474,7 +481,7 @@ def test_after_the_file_was_deleted_likes_are_kept_in_a_new_one(serve, path, nam
 
 
 def test_a_database_put_in_the_files_place_is_used(serve, path):
-    server = serve('--workers', '1')
+    server = serve()
     visitor = Visitor(server)
     visitor.like()
     assert visitor.likes == ['tea']
@@ -482,10 +489,25 @@ def test_a_database_put_in_the_files_place_is_used(serve, path):
         db.execute('VACUUM INTO ?', (str(path.with_name('backup.db')),))
     visitor.like('after the backup')
     path.with_name('backup.db').replace(path)
+    assert visitor.guess().status == 200
     assert visitor.likes == ['tea']
     for number in range(20):
         visitor.like(f'{number}')
     assert visitor.likes == ['tea', *map(str, range(20))]
+
+
+def test_a_database_that_is_moved_takes_its_likes_along(serve, path):
+    server = serve()
+    visitor = Visitor(server)
+    for number in range(20):
+        visitor.like(f'{number}')
+    moved = path.rename(path.with_name('moved.db'))
+    for _ in range(20):
+        Visitor(server).like()
+    with contextlib.closing(sqlite3.connect(moved)) as db:
+        assert rows(db, 'likes') == 20
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert rows(db, 'likes') == 20
 
 
 def test_a_full_disk_stops_writes_until_there_is_room(serve, path):
@@ -504,6 +526,19 @@ def test_a_full_disk_stops_writes_until_there_is_room(serve, path):
     resource.prlimit(worker, limit, unlimited)
     assert visitor.like('coffee').status == 303
     assert visitor.likes == [*answered, 'coffee']
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write what is read-only')
+def test_a_read_only_database_can_be_read(serve, path):
+    server = serve('--workers', '1')
+    visitor = Visitor(server)
+    visitor.like()
+    server.process.terminate()
+    server.process.wait(60)
+    path.chmod(0o400)
+    visitor.server = serve('--workers', '1')
+    assert visitor.like('milk').status == 503
+    assert visitor.likes == ['tea']
 
 
 def test_right_logins_at_once_all_get_in(serve, user):

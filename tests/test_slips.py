@@ -1,6 +1,7 @@
 """Handlers as a student may write them, or miswrite them: what comes of it."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
 
 import bottle
 import pytest
@@ -59,12 +60,19 @@ def with_a_block_that_fails(db):
         raise KeyError('slip')
 
 
+def with_a_transaction_left_open(db):
+    db.execute('BEGIN')
+    db.execute('SELECT * FROM sessions')
+    return 'a page'
+
+
 SLIPS = {
     without_db: ('GET', "without_db() got an unexpected keyword argument 'db'"),
     without_form: ('POST', "without_form() got an unexpected keyword argument 'form'"),
     without_return: ('GET', 'without_return() returned None'),
     with_a_file_that_is_missing: ('GET', 'No such file'),
     with_a_slip_in_sql: ('GET', 'no such column: thnig'),
+    with_a_transaction_left_open: ('GET', 'a transaction was begun, and not ended'),
     with_a_block_that_fails: ('GET', "KeyError: 'slip'"),
 }
 
@@ -117,3 +125,45 @@ def test_a_statement_outside_a_block_waits_for_other_writers(db, path):
             wait([answer], timeout=0.5)  # seconds
             assert not answer.done()
         assert answer.result().text == 'done'
+
+
+def reads_one_row_and_refuses(db):
+    cursor = db.cursor()
+    cursor.execute('SELECT key FROM sessions')
+    cursor.fetchone()
+    raise bottle.HTTPError(404)
+
+
+def counts(db):
+    return str(rows(db, 'sessions'))
+
+
+def test_a_query_that_was_not_read_to_its_end_hides_nothing(db):
+    for number in range(9):
+        with db:
+            db.execute(INSERT, (f'{number}', 0))
+    browser = site(reads_one_row_and_refuses, counts)
+    browser.get('/reads_one_row_and_refuses', status=404)
+    with db:
+        db.execute(INSERT, ('new', 0))
+    assert browser.get('/counts').text == '10'
+
+
+def test_whoever_finds_the_connection_in_use_is_told(db, monkeypatch):
+    begun = Event()
+    done = Event()
+
+    def slow(db):
+        begun.set()
+        done.wait(60)
+        return 'at last'
+
+    browser = site(slow, counts)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(browser.get, '/slow')
+        begun.wait(60)
+        monkeypatch.setattr(database, 'MAX_WAIT', 0)  # seconds
+        browser.get('/counts', status=503)
+        done.set()
+    assert first.result().text == 'at last'
+    assert browser.get('/counts').text == '0'
