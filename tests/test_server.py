@@ -480,6 +480,18 @@ def test_after_the_file_was_deleted_likes_are_kept_in_a_new_one(serve, path, nam
         assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 
 
+def test_after_the_file_was_deleted_reset_makes_one_that_the_app_uses(serve, path):
+    server = serve()
+    Visitor(server).like()
+    path.unlink()
+    command = [sys.executable, ROOT / 'db.py', '--db', path, 'reset', '--yes']
+    assert subprocess.run(command, timeout=60).returncode == 0
+    visitor = Visitor(server)
+    for number in range(9):
+        visitor.like(f'{number}')
+    assert visitor.likes == [str(number) for number in range(9)]
+
+
 def test_a_database_put_in_the_files_place_is_used(serve, path):
     server = serve()
     visitor = Visitor(server)
