@@ -493,7 +493,7 @@ def test_after_the_file_was_deleted_reset_makes_one_that_the_app_uses(serve, pat
 
 
 def test_a_database_put_in_the_files_place_is_used(serve, path):
-    server = serve()
+    server = serve('--workers', '1')
     visitor = Visitor(server)
     visitor.like()
     assert visitor.likes == ['tea']
@@ -509,7 +509,7 @@ def test_a_database_put_in_the_files_place_is_used(serve, path):
 
 
 def test_a_database_that_is_moved_takes_its_likes_along(serve, path):
-    server = serve()
+    server = serve('--workers', '1')
     visitor = Visitor(server)
     for number in range(20):
         visitor.like(f'{number}')
