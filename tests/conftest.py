@@ -258,7 +258,11 @@ class Server:
         until(self.answers)
 
     def answers(self):
-        """Whether it sends a page."""
+        """Whether it sends a page.
+
+        Granian may start a thread too few, about once in 5,000 starts: then a request
+        waits for the next one, and this one is asked again.
+        """
         try:
             urllib.request.urlopen(f'{self.url}login', timeout=20).close()
         except OSError:
