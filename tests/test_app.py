@@ -208,3 +208,11 @@ def test_a_like_that_met_a_locked_database_can_be_sent_again(
     assert 'Please try again' in answer
     answer.forms['likeform'].submit()
     assert browser.likes == ['walnuts']
+
+
+def test_a_database_that_cannot_be_opened_is_told_until_it_can(browser, path):
+    path.mkdir()  # in the place of the file
+    answer = browser.get('/', status=503)
+    assert 'Please try again' in answer
+    path.rmdir()
+    assert browser.get('/').html.title.string == 'Welcome Home!'
