@@ -138,9 +138,8 @@ def likes_of(page):
 
 def holds(form, fields):
     """Return whether a form has these fields, with these values already."""
-    return all(name in form.fields for name in fields) and all(
-        form[name].value == value for name, value in fields.items()
-    )
+    held = {name: form[name].value for name in fields if name in form.fields}
+    return held == fields
 
 
 class Browser(TestApp):

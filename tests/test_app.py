@@ -1,5 +1,7 @@
 """What visitors see: the chapter's application and its exercises, through the forms."""
 
+import logging
+
 import pytest
 
 import db as database
@@ -122,8 +124,10 @@ def test_a_log_out_button_that_is_still_shown_ends_no_anonymous_session(browser,
 
 
 @pytest.mark.parametrize('address', ['/forget', '/logout'])
-def test_without_a_session_none_is_made_to_end_it(browser, db, address):
+def test_without_a_session_none_is_made_to_end_it(browser, db, address, caplog):
+    caplog.set_level(logging.INFO)
     answer = browser.post(address)
+    assert caplog.messages == []
     assert answer.status_code == 303
     assert 'Set-Cookie' not in answer.headers
     assert rows(db, 'sessions') == 0
