@@ -194,8 +194,8 @@ class DatabasePlugin:
     def open(self):
         """Open the connections: one that is open can tell another file from its own."""
         for connection in (self.reader, self.writer, self.login_writer):
-            with suppress(database.Unavailable), connection.lend(monotonic() + 1):
-                pass
+            with suppress(database.Unavailable):
+                connection.open()
 
     def apply(self, handler, route):
         """Return the handler with its parameters filled in."""

@@ -255,22 +255,18 @@ def get_password_hash(db, username):
     return row[0] if row else None
 
 
-def store_hash(db, username, password_hash):
-    """Store the hash of the user's password."""
-    with db:
-        db.execute(
-            'UPDATE users SET password = ? WHERE username = ?',
-            (password_hash, username),
-        )
-
-
 def renew_hash(db, username, password, stored):
-    """Store the password's hash anew if `stored` has not today's parameters."""
+    """Store the password's hash anew if `stored` has not today's parameters.
+
+    One that has been changed meanwhile stays.
+    """
     if HASHER.check_needs_rehash(stored):
         renewed = HASHING.submit(HASHER.hash, password).result()
         with db:
-            if get_password_hash(db, username) == stored:
-                store_hash(db, username, renewed)
+            db.execute(
+                'UPDATE users SET password = ? WHERE username = ? AND password = ?',
+                (renewed, username, stored),
+            )
 
 
 def require_user(db, username):
@@ -304,7 +300,10 @@ def set_password(db, username, password):
     with db:
         log_out_everywhere(db, username)
         delete_failed_logins(db, username)
-        store_hash(db, username, password_hash)
+        db.execute(
+            'UPDATE users SET password = ? WHERE username = ?',
+            (password_hash, username),
+        )
 
 
 def delete_user(db, username):
@@ -500,7 +499,7 @@ class SharedConnection:
             raise Unavailable('others use the connection')
         db = None
         try:
-            db = self._open()
+            db = self.open()
             db.deadline = deadline
             yield db
             if db.in_transaction:
@@ -521,8 +520,11 @@ class SharedConnection:
             if db and self._writes:
                 sync(db)
 
-    def _open(self):
-        """Return the connection, a new one if its file was deleted or replaced."""
+    def open(self):
+        """Return the connection, a new one if its file was deleted or replaced.
+
+        Raises Unavailable.
+        """
         try:
             if self._db and close_orphan(self._db):
                 self._db = None

@@ -259,8 +259,8 @@ class Server:
     def answers(self):
         """Whether it sends a page.
 
-        Granian may start a thread too few, about once in 5,000 starts: then a request
-        waits for the next one, and this one is asked again.
+        Granian starts a thread too few about once in 5,000 times: a request then waits
+        for the next one.
         """
         try:
             urllib.request.urlopen(f'{self.url}login', timeout=20).close()
