@@ -228,6 +228,19 @@ def test_a_backup_that_is_cut_off_replaces_nothing(backup, path, browser, size):
     assert browser.likes == ['tea', 'milk', 'after the backup']
 
 
+REPLICATE = re.search('ExecStart=(.* replicate .*)', README)[1]
+
+
+@needs('sh', 'sqlite3', 'litestream')
+def test_a_backup_can_be_restored_while_litestream_runs(backup, path, browser):
+    with running(REPLICATE, path):
+        until(lambda: list(path.parent.glob('mnt/**/*.ltx')))  # it copies
+        assert status(RESTORE, path) == 0
+        assert browser.likes == ['tea', 'milk']
+        assert browser.like('coffee').status_code == 303
+    assert browser.likes == ['tea', 'milk', 'coffee']
+
+
 @needs('sh', 'sqlite3', 'litestream')
 def test_litestream_brings_every_like_back(path, serve, browser, monkeypatch):
     restore = deployment('litestream restore')
@@ -240,7 +253,7 @@ def test_litestream_brings_every_like_back(path, serve, browser, monkeypatch):
 
     server = serve()
     things = [str(number) for number in range(50)]
-    with running(deployment('litestream replicate'), path):
+    with running(REPLICATE, path):
         for thing in things:
             browser.like(thing)
         until(all_are_copied)
