@@ -406,7 +406,7 @@ def serve(host, port, workers):
         blocking_threads=512,  # at most, in each worker; most wait for something
         backpressure=10_000,  # open connections; 512 could all be idle browsers
         respawn_failed_workers=True,
-        workers_kill_timeout=6,  # seconds; a like waits five (db.MAX_WAIT)
+        workers_kill_timeout=database.MAX_WAIT + 1,  # seconds; a like may wait so long
         log_level='error',
     )
     stop_by_signals(server)

@@ -40,6 +40,12 @@ def test_a_login_renews_a_hash_of_other_strength(browser, db, user):
     assert browser.log_in().status_code == 303
 
 
+def test_a_login_leaves_a_hash_of_todays_strength_as_it_is(browser, db, user):
+    before = stored_hash(db)
+    browser.log_in()
+    assert stored_hash(db) == before
+
+
 def test_an_unknown_name_reads_the_same_as_a_wrong_password(browser, user):
     """ASVS 6.3.8."""
     known = browser.log_in('anna', 'guess')

@@ -148,6 +148,13 @@ def send_half():
         yield send
 
 
+@pytest.fixture
+def impatient(copy):
+    """A copy of the app in which nothing waits for more than a second or two."""
+    replace(copy / 'db.py', 'MAX_WAIT = 5', 'MAX_WAIT = 1')
+    return copy
+
+
 def is_worker(pid):
     """Whether it runs, and is not what Python 3.14 starts to clean up after others."""
     try:
@@ -278,8 +285,10 @@ def test_it_stops_as_usual_when_the_database_can_no_longer_be_opened(serve, path
     assert 'Traceback' not in server.said
 
 
-def test_a_form_that_stays_half_sent_does_not_keep_it_from_ending(serve, send_half):
-    server = serve('--workers', '1')
+def test_a_form_that_stays_half_sent_does_not_keep_it_from_ending(
+    serve, send_half, impatient
+):
+    server = serve('--workers', '1', folder=impatient)
     send_half(server)
     until(server.answers)  # by now the half has come
     server.process.terminate()
@@ -398,13 +407,6 @@ def test_a_like_is_refused_when_the_disk_cannot_keep_it(serve, user, fault):
     strace = ['strace', '-fo', os.devnull, '-e', f'inject={fault}']
     server = serve('--workers', '1', under=strace)
     assert Visitor(server).like().status == 503
-
-
-@pytest.fixture
-def impatient(copy):
-    """A copy of the app in which requests wait for one second instead of five."""
-    replace(copy / 'db.py', 'MAX_WAIT = 5', 'MAX_WAIT = 1')
-    return copy
 
 
 def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path, impatient):
