@@ -42,11 +42,13 @@ def test_likes_are_returned_in_order_without_repeats(db, owner, request):
     assert get_likes(db, 'another') == []
 
 
-def test_a_database_in_memory_works_as_any_other():
+def test_a_database_in_memory_works_as_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     db = COMP249Db(':memory:')
     database.add_session(db, 'k', None, now=0, lifetime=1)
     store_like(db, 'k', 'tea')
     assert get_likes(db, 'k') == ['tea']
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_create_table_drops_what_was_there(db, key):
