@@ -9,11 +9,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 import db as database
-from conftest import PASSWORD, ROOT
+from conftest import PASSWORD, ROOT, another_writer, rows
 from db import COMP249Db, get_likes, store_like
 
 POSIX = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
@@ -141,6 +142,16 @@ def test_nothing_is_written_between_a_read_and_its_write(db, key, path):
         store_like(db, key, 'tea')
     other.close()
     assert get_likes(db, key) == ['tea']
+
+
+def test_a_block_waits_for_other_writers(db, path):
+    with ThreadPoolExecutor() as pool:
+        with another_writer(path):
+            adding = pool.submit(database.add_user, db, 'anna', PASSWORD)
+            wait([adding], timeout=0.5)  # seconds
+            assert not adding.done()
+        adding.result()
+    assert rows(db, 'users') == 1
 
 
 def test_the_chapters_commit_does_no_harm(db, key):
@@ -281,6 +292,12 @@ def test_show_ends_quietly_when_nobody_reads_on(path, db, browser):
     assert show.stderr.read() == b''
     show.stderr.close()
     show.wait(60)
+
+
+def test_show_reads_while_the_app_writes(path, db):
+    with another_writer(path):
+        done = admin(path, 'show')
+    assert done.returncode == 0
 
 
 def test_show_plays_no_tricks_on_the_terminal(path, browser):

@@ -1,5 +1,6 @@
 """Handlers as a student may write them, or miswrite them: what comes of it."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
@@ -125,6 +126,19 @@ def test_a_statement_outside_a_block_waits_for_other_writers(db, path):
             wait([answer], timeout=0.5)  # seconds
             assert not answer.done()
         assert answer.result().text == 'done'
+
+
+def test_a_request_waits_no_longer_for_all_than_its_time(db, path, monkeypatch):
+    def has_waited_already(db, form):
+        monkeypatch.setattr(database, 'MAX_WAIT', 60)  # seconds, for later requests
+        return in_a_block(db)
+
+    browser = site(has_waited_already, method='POST')
+    monkeypatch.setattr(database, 'MAX_WAIT', 0)
+    began = time.monotonic()
+    with another_writer(path):
+        browser.post('/has_waited_already', status=503)
+    assert time.monotonic() - began < 30
 
 
 def reads_one_row_and_refuses(db):
