@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from types import GeneratorType
 from unicodedata import category
 from urllib.parse import quote
 
@@ -88,8 +89,8 @@ def tidy(text):
     # \x00 to \x9f: Unicode's control characters, category Cc.
     text = re.sub(r'[\s\x00-\x1f\x7f-\x9f]+', ' ', text).strip()
     kinds = {category(character) for character in text}
-    is_visible = kinds - {'Zs', 'Cf'}  # spaces; format characters, as U+200B
-    return text if is_visible else ''
+    unseen = {'Zs', 'Cf'}  # spaces; format characters, as U+200B
+    return '' if kinds <= unseen else text
 
 
 @app.post('/forget')
@@ -119,7 +120,7 @@ def login_page(db):
     _, username = find_session(db)
     if username:
         return redirect_home()
-    return template('login.tpl', title='Log in', name='')
+    return template('login.tpl', title='Log in', name='', failed=False)
 
 
 @app.post('/login', logs_in=True)  # for DatabasePlugin: by a connection of its own
@@ -137,7 +138,8 @@ def login(db, form):
         wait = math.ceil(error.args[0])
         response.status = 429
         response.set_header('Retry-After', wait)
-    return template('login.tpl', title='Login failed', name=name, wait=wait)
+    info = {'title': 'Login failed', 'name': name, 'failed': True, 'wait': wait}
+    return template('login.tpl', info)
 
 
 @app.post('/logout')
@@ -192,7 +194,11 @@ class DatabasePlugin:
         self.login_writer = database.SharedConnection(writes=True)
 
     def open(self):
-        """Open the connections: one that is open can tell another file from its own."""
+        """Open the connections, before the first request.
+
+        Only one that is open notices that its file was replaced; a new one would read
+        the new file with the log of the old one.
+        """
         for connection in (self.reader, self.writer, self.login_writer):
             with suppress(database.Unavailable):
                 connection.open()
@@ -201,32 +207,37 @@ class DatabasePlugin:
         """Return the handler with its parameters filled in."""
         writer = self.login_writer if 'logs_in' in route.config else self.writer
 
-        def run(connection, deadline, arguments):
-            with connection.lend(deadline) as db:
-                if bottle.DEBUG:
-                    db.set_trace_callback(log_sql)
-                answer = handler(db=db, **arguments)
-            if answer is None:
-                raise TypeError(f'{handler.__name__}() returned None: no `return`?')
-            return answer
-
-        def handle(**arguments):
-            if route.method != 'GET':  # first: a slow browser holds no connection
-                arguments['form'] = read_form()
-                request.typed = arguments['form'].likes  # for an error page
+        def read(**arguments):
             deadline = monotonic() + database.MAX_WAIT
             try:
-                if route.method == 'GET':
-                    try:
-                        return run(self.reader, deadline, arguments)
-                    except database.WriteNeeded:
-                        log.debug('    This connection only reads. By the writer:')
-                return run(writer, deadline, arguments)
-            except database.Unavailable as error:
-                log.error(f'{request.path!r}: {error}')
-                raise HTTPError(503, retry_after=5) from None
+                return run(handler, arguments, self.reader, deadline)
+            except database.WriteNeeded:
+                log.debug('    This connection only reads. By the writer:')
+            return run(handler, arguments, writer, deadline)
 
-        return handle
+        def write(**arguments):
+            form = read_form()  # first: a slow browser holds no connection
+            request.typed = form.likes  # for an error page
+            deadline = monotonic() + database.MAX_WAIT
+            return run(handler, {**arguments, 'form': form}, writer, deadline)
+
+        return read if route.method == 'GET' else write
+
+
+def run(handler, arguments, connection, deadline):
+    """Return what the handler returns. Raises WriteNeeded, HTTPError 503, TypeError."""
+    try:
+        with connection.lend(deadline) as db:
+            if bottle.DEBUG:
+                db.set_trace_callback(log_sql)
+            answer = handler(db=db, **arguments)
+    except database.Unavailable as error:
+        log.error(f'{request.path!r}: {error}')
+        raise HTTPError(503, retry_after=5) from None
+    # A generator, of a handler with `yield`, would run when others have the connection.
+    if answer is None or isinstance(answer, GeneratorType):
+        raise TypeError(f'{handler.__name__}() returned {answer!r}: no `return`?')
+    return answer
 
 
 plugin = DatabasePlugin()
@@ -279,7 +290,7 @@ def refuse_other_origins():
     Metadata; Origin, RFC 6454), so no tokens are needed. The rule is that of Go 1.25's
     net/http.
     """
-    if request.method in ('GET', 'HEAD'):  # they change nothing that is somebody's
+    if request.method in ('GET', 'HEAD'):  # at most they make a new session
         return
     environ = request.environ  # get_header() fails for bytes that are not UTF-8
     site = environ.get('HTTP_SEC_FETCH_SITE')
@@ -444,7 +455,7 @@ def stop_by_signals(server):
 def load():
     """Return the app, for a worker process."""
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s')
-    if hasattr(signal, 'pthread_sigmask'):  # all get these; only the first is to act
+    if hasattr(signal, 'pthread_sigmask'):  # the first process gets these too, and acts
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     threading.Thread(target=end_with_first_process, daemon=True).start()
     plugin.open()
@@ -472,6 +483,8 @@ def serve_debug(host, port):
     log.setLevel(logging.DEBUG)
     logging.basicConfig(format='%(message)s')
     bottle.DEBUG = True
+    database.RETRY_PAUSE = 1  # second: each try is a line on the terminal
+    plugin.open()
     announce(host, port)
     waitress.serve(log_request, host=host, port=port)
 

@@ -212,7 +212,7 @@ def log_out_everywhere(db, username):
 
 # Argon2id with the parameters that OWASP recommends: 19 MiB, about 20 ms.
 HASHER = PasswordHasher(memory_cost=19456, time_cost=2, parallelism=1)
-# For logins, in one thread: each that has hashed keeps 19 MiB for the next time.
+# One thread hashes for all logins: each that has hashed keeps 19 MiB.
 HASHING = ThreadPoolExecutor(1)
 # Stands in for an unknown user's hash, so that the answer takes as long as for a wrong
 # password (ASVS 6.3.8). It is all zeros, which no password gives.
@@ -353,6 +353,7 @@ def delete_failed_logins(db, username):
 # ---------------------------------------------------------------------------
 
 MAX_WAIT = 5  # seconds, for a connection and for other writers together
+RETRY_PAUSE = 0.0003  # seconds, while another connection writes
 WAL_SUFFIXES = ('-wal', '-shm')  # of the write-ahead log, and of its index
 
 
@@ -436,19 +437,17 @@ class COMP249Db(sqlite3.Connection):
         deadline = self.deadline or monotonic() + MAX_WAIT
         self.execute('PRAGMA busy_timeout = 0')
         try:
-            while not self._try_to_begin(deadline):
-                sleep(0.0003)
+            while not self.in_transaction:
+                try:
+                    self.execute('BEGIN IMMEDIATE')
+                except OperationalError as error:
+                    is_busy = primary_code(error) == sqlite3.SQLITE_BUSY
+                    if not is_busy or monotonic() > deadline:
+                        raise
+                    sleep(RETRY_PAUSE)
         finally:
-            # SQLite's waiting, for a statement outside of a block.
+            # For a statement outside of a block SQLite waits itself.
             self.execute(f'PRAGMA busy_timeout = {MAX_WAIT * 1000}')
-
-    def _try_to_begin(self, deadline):
-        try:
-            self.execute('BEGIN IMMEDIATE')
-        except OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() > deadline:
-                raise
-        return self.in_transaction
 
 
 def primary_code(error):
@@ -505,7 +504,8 @@ class SharedConnection:
             if db.in_transaction:
                 raise RuntimeError('a transaction was begun, and not ended')
         except Exception as error:
-            # Ends a query that was not read to its end: it would hide all news.
+            # The traceback keeps the handler's variables. A query among them that was
+            # not read to its end would keep the connection from seeing what is new.
             clear_frames(error.__traceback__)
             if db:
                 db.rollback()
@@ -540,11 +540,11 @@ def connect(writes):
     db = COMP249Db()
     if not writes:
         db.execute('PRAGMA query_only = ON')
-    # COMMIT would keep others from writing while it waits for the disk: see sync().
+    # COMMIT does not wait for the disk, and so holds SQLite's lock but briefly; sync()
+    # waits afterwards.
     db.execute('PRAGMA synchronous = NORMAL')
     db.execute('PRAGMA user_version')  # SQLite opens the log when it first reads
-    files = [f'{db.path}{suffix}' for suffix in ('', *WAL_SUFFIXES)]
-    db.inodes = {file: inode(file) for file in files}
+    db.inode = inode(db.path)
     mode = 'r+b' if writes else 'rb'
     db.wal = open(f'{db.path}-wal', mode, buffering=0)  # noqa: SIM115
     return db
@@ -553,9 +553,9 @@ def connect(writes):
 def sync(db):
     """Wait until the disk has what was committed. Raises Unavailable.
 
-    In WAL mode a transaction survives a power cut once the log is on the disk. Also
-    what this request has not written itself: the second press of a double click finds
-    the like that the first has committed.
+    In WAL mode a transaction survives a power cut once the log is on the disk. A
+    request that wrote nothing waits as well: it may have read what another has just
+    committed, as the second press of a double click does.
     """
     try:
         os.fsync(db.wal.fileno())
@@ -574,17 +574,16 @@ def inode(path):
 def close_orphan(db):
     """Close a connection whose file was deleted or replaced. Return whether it was.
 
-    Its log is deleted: it is not that of the file which now has this name.
+    Its log is deleted: SQLite would take it for that of the new file.
     """
-    path, *logs = db.inodes
-    if inode(path) == db.inodes[path]:
+    if inode(db.path) == db.inode:
         return False
-    log.error(f'{path} was deleted or replaced: it is opened anew')
+    log.error(f'{db.path} was deleted or replaced: it is opened anew')
     with suppress(DatabaseError):  # the old file may live on under another name
         db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
-    for file in logs:
-        if inode(file) == db.inodes[file]:
-            Path(file).unlink(missing_ok=True)
+    if inode(db.wal.name) == os.fstat(db.wal.fileno()).st_ino:
+        for suffix in WAL_SUFFIXES:
+            Path(f'{db.path}{suffix}').unlink(missing_ok=True)
     db.wal.close()
     db.close()
     return True
@@ -614,17 +613,20 @@ def show(db):
             print('   ', *map(printable, row))
 
 
-def printable(text):
+def printable(value):
     """Return a value of a table as it can be printed.
 
     Names of failed logins come from anybody, and could play tricks on the terminal.
     """
+    text = str(value)
     return text if text.isprintable() else ascii(text)
 
 
 def reset(db, yes):
     """Drop everything; asks first."""
     if yes or input('Drop all users, sessions and likes? [y/N] ').lower() == 'y':
+        # A table of another version may refer to one that is dropped.
+        db.execute('PRAGMA foreign_keys = OFF')
         create_table(db)
 
 

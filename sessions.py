@@ -148,12 +148,14 @@ def log_in(db, username, password):
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
     stored = database.get_password_hash(db, username)
-    is_right = database.is_password(password, stored)  # for 20 ms others may write
+    # This takes 20 ms: outside of the transaction, so that others may write.
+    is_right = database.is_password(password, stored)
     # What counts is decided in one transaction: so of many guesses sent at once, just
     # five are answered.
     with db:
         if database.get_password_hash(db, username) != stored:
-            # Changed in those 20 ms, by `db.py passwd` say. Now nobody can.
+            # Changed meanwhile, by `db.py passwd` say. Check again, now inside of the
+            # transaction, where nobody can change it.
             return log_in(db, username, password)
         now = clock()
         since = now - THROTTLE_TIME

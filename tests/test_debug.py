@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from conftest import replace, until
+from conftest import another_writer, replace, until
 
 if sys.platform != 'linux':
     pytest.skip('it is ended by a signal to its group', allow_module_level=True)
@@ -61,6 +61,12 @@ def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
     assert raised.value.code == 500
     assert 'no column named expires' in raised.value.read().decode()
     assert 'no column named expires' in server.said
+
+
+def test_waiting_for_another_program_takes_few_lines(server, path):
+    with another_writer(path), pytest.raises(urllib.error.HTTPError):
+        visit(server)
+    assert server.said.count('BEGIN IMMEDIATE') < 20
 
 
 def save(file, server):

@@ -386,6 +386,7 @@ def slow_sync(path):
 
 @STRACE
 def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, user, path):
+    """`user`, and so the log, is there before the disk gets slow."""
     server = serve('--workers', '1', under=slow_sync(path))
     with ThreadPoolExecutor(10) as pool:
         answers = [pool.submit(visitor.like) for visitor in crowd(server)]
@@ -403,13 +404,14 @@ FAULTS = {
 @STRACE
 @pytest.mark.parametrize('fault', FAULTS.values(), ids=FAULTS)
 def test_a_like_is_refused_when_the_disk_cannot_keep_it(serve, user, fault):
+    """`user`, and so the file, is there before the disk fails."""
     strace = ['strace', '-fo', os.devnull, '-e', f'inject={fault}']
     server = serve('--workers', '1', under=strace)
     assert Visitor(server).like().status == 503
 
 
 def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path, impatient):
-    server = serve(folder=impatient)
+    server = serve('--workers', '1', folder=impatient)
     visitors = [Visitor(server) for _ in range(16)]
     at_once(*(visitor.visit for visitor in visitors))  # to get a session
     with another_writer(path):
@@ -444,7 +446,7 @@ def test_whoever_comes_while_the_database_is_locked_is_told_in_time(
         for answer in told:
             status, seconds = answer.result()
             assert status == 503
-            assert seconds < 3  # some one, on a machine that has time
+            assert seconds < 6  # some one, on a machine that has time
 
 
 def test_readers_notice_nothing_of_a_long_lock(serve, path, user):
@@ -502,8 +504,9 @@ def test_after_the_file_was_deleted_reset_makes_one_that_the_app_uses(serve, pat
     assert visitor.likes == [str(number) for number in range(9)]
 
 
-def test_a_database_put_in_the_files_place_is_used(serve, path):
-    server = serve('--workers', '1')
+@pytest.mark.parametrize('option', ['--workers=1', '--debug'])
+def test_a_database_put_in_the_files_place_is_used(serve, path, option):
+    server = serve(option)
     visitor = Visitor(server)
     visitor.like()
     assert visitor.likes == ['tea']

@@ -44,6 +44,12 @@ def without_return(db):
     database.get_likes(db, 'k')
 
 
+def with_a_yield(db, form):
+    with db:
+        db.execute(INSERT, ('k', 0))
+        yield 'a page'
+
+
 def with_a_file_that_is_missing(db):
     return open('no/such/file').read()
 
@@ -78,6 +84,7 @@ SLIPS = {
     without_db: ('GET', "without_db() got an unexpected keyword argument 'db'"),
     without_form: ('POST', "without_form() got an unexpected keyword argument 'form'"),
     without_return: ('GET', 'without_return() returned None'),
+    with_a_yield: ('POST', 'with_a_yield() returned <generator'),
     with_a_file_that_is_missing: ('GET', 'No such file'),
     with_a_slip_in_sql: ('GET', 'no such column: thnig'),
     with_a_transaction_left_open: ('GET', 'a transaction was begun, and not ended'),

@@ -1,7 +1,7 @@
 % rebase('layout.tpl')
 % if get('wait'):
 %     problem = f'Too many logins have failed. For {(wait + 59) // 60} min. even the right password does not work.'
-% elif title == 'Login failed':
+% elif failed:
 %     problem = 'Login failed, please try again: name and password do not match.'
 % else:
 %     problem = ''
