@@ -233,8 +233,11 @@ REPLICATE = re.search('ExecStart=(.* replicate .*)', README)[1]
 
 @needs('sh', 'sqlite3', 'litestream')
 def test_a_backup_can_be_restored_while_litestream_runs(backup, path, browser):
+    def it_copies():
+        return list(path.parent.glob('mnt/**/*.ltx'))
+
     with running(REPLICATE, path):
-        until(lambda: list(path.parent.glob('mnt/**/*.ltx')))  # it copies
+        until(it_copies)
         assert status(RESTORE, path) == 0
         assert browser.likes == ['tea', 'milk']
         assert browser.like('coffee').status_code == 303
