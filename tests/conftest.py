@@ -238,9 +238,9 @@ class Server:
         """What it has printed."""
         return self.log.read_text(encoding='utf-8')
 
-    def wait_to_say(self, words, times=1):
+    def wait_to_say(self, words, times=1, seconds=60):
         """Wait until it has printed something so many times."""
-        until(lambda: self.said.count(words) >= times)
+        until(lambda: self.said.count(words) >= times, seconds)
 
     def wait_until_it_is_gone(self):
         """Wait until nobody answers."""
