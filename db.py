@@ -354,7 +354,6 @@ def delete_failed_logins(db, username):
 
 MAX_WAIT = 5  # seconds, for a connection and for other writers together
 RETRY_PAUSE = 0.0003  # seconds, while another connection writes
-WAL_SUFFIXES = ('-wal', '-shm')  # of the write-ahead log, and of its index
 
 
 def default_path():
@@ -400,8 +399,7 @@ class COMP249Db(sqlite3.Connection):
         if self.execute(kind).fetchone() == (0, 0):
             with self:  # several processes may start at once
                 if not self.execute('SELECT 1 FROM sqlite_master').fetchone():
-                    for suffix in WAL_SUFFIXES:  # what a deleted database has left
-                        Path(f'{self.path}{suffix}').unlink(missing_ok=True)
+                    delete_log(self.path)  # that of a deleted database
                     create_table(self)
         application, version = self.execute(kind).fetchone()
         if application != APPLICATION_ID:
@@ -448,6 +446,12 @@ class COMP249Db(sqlite3.Connection):
         finally:
             # For a statement outside of a block SQLite waits itself.
             self.execute(f'PRAGMA busy_timeout = {MAX_WAIT * 1000}')
+
+
+def delete_log(path):
+    """Delete the write-ahead log of the database at `path`, and the log's index."""
+    for suffix in ('-wal', '-shm'):
+        Path(f'{path}{suffix}').unlink(missing_ok=True)
 
 
 def primary_code(error):
@@ -582,8 +586,7 @@ def close_orphan(db):
     with suppress(DatabaseError):  # the old file may live on under another name
         db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
     if inode(db.wal.name) == os.fstat(db.wal.fileno()).st_ino:
-        for suffix in WAL_SUFFIXES:
-            Path(f'{db.path}{suffix}').unlink(missing_ok=True)
+        delete_log(db.path)
     db.wal.close()
     db.close()
     return True

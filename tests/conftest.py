@@ -259,8 +259,8 @@ class Server:
     def answers(self):
         """Whether it sends a page.
 
-        Granian starts a thread too few about once in 5,000 times: a request then waits
-        for the next one.
+        Granian may start a thread too few: a request then waits for the next one, so
+        it is asked again.
         """
         try:
             urllib.request.urlopen(f'{self.url}login', timeout=20).close()

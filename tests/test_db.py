@@ -303,10 +303,15 @@ def test_show_reads_while_the_app_writes(path, db):
     assert done.returncode == 0
 
 
-def test_show_plays_no_tricks_on_the_terminal(path, db, browser):
-    browser.log_in('\x1b]0;owned\x07\n    root')
+def test_show_prints_what_is_no_text(path, db, browser):
+    browser.log_in('otto')
     with db:
         db.execute('UPDATE failed_logins SET at = 1e12')  # SQLite knows no such year
+    assert 'otto None' in admin(path, 'show').stdout
+
+
+def test_show_plays_no_tricks_on_the_terminal(path, browser):
+    browser.log_in('\x1b]0;owned\x07\n    root')
     output = admin(path, 'show').stdout
     assert r'\x1b]0;owned\x07\n' in output
     assert '\x1b' not in output

@@ -13,8 +13,6 @@ import db as database
 from conftest import another_writer, rows
 
 INSERT = 'INSERT INTO sessions (key, expires) VALUES (?, ?)'
-
-
 METHODS = ['GET', 'POST', 'PUT', 'DELETE']
 
 
