@@ -1,4 +1,17 @@
-"""The likes application: routes, forms, status codes, headers, pages, the server."""
+"""The likes application: routes, forms, status codes, headers, pages, the server.
+
+The way of a request:
+
+1. The server calls `app` (WSGI), in a thread of one of its processes.
+2. Hooks refuse odd paths, and forms of other sites.
+3. `DatabasePlugin` reads the form, and waits for a connection to the database.
+4. A page (GET) is made with a connection that only reads. A form is one transaction,
+   begun before its handler runs: committed when that has returned, rolled back when it
+   has raised an error. A page that has to write (a first visit) is made anew, as a
+   form is processed.
+5. Whoever has written waits until the disk has it.
+6. A hook adds headers, and the server sends the answer.
+"""
 
 import argparse
 import logging
@@ -10,26 +23,36 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
-from time import monotonic
-from types import GeneratorType
 from unicodedata import category
 from urllib.parse import quote
+from wsgiref.headers import Headers
 
 import bottle
-from bottle import Bottle, HTTPError, request, response, static_file, template
+from bottle import (
+    Bottle,
+    HTTPError,
+    HTTPResponse,
+    request,
+    response,
+    static_file,
+    template,
+)
 
 import db as database  # `db` is the connection everywhere else
 from sessions import (
+    COOKIE_NAME,
     Throttled,
     find_session,
-    forget,
     get_session,
-    keep_session,
     log_in,
     log_out,
+    new_session,
     over_https,
+    prolong_session,
 )
 
 MAX_LENGTH = 200  # characters in a thing to like
@@ -47,16 +70,17 @@ logging.lastResort.setLevel(logging.INFO)
 # ---------------------------------------------------------------------------
 
 
-@app.route('/')
+# With `template=` Bottle makes the page from what `index` returns, when the transaction
+# of a first visit is over. A first visit runs `index` twice (DatabasePlugin).
+@app.route('/', template='dblikes.tpl')
 def index(db):
     """Home page."""
     key = get_session(db)
-    info = {
+    return {
         'title': 'Welcome Home!',
         'username': database.get_user(db, key),
         'likes': database.get_likes(db, key),
     }
-    return template('dblikes.tpl', info)
 
 
 @app.post('/likes')
@@ -64,20 +88,24 @@ def like(db, form):
     """Process the like form."""
     thing = tidy(form.likes)
     if len(thing) > MAX_LENGTH:
-        raise HTTPError(400, f'That is too long: at most {MAX_LENGTH} characters.')
-    with db:  # one transaction: the blocks in functions that are called belong to it
-        key = get_session(db)
+        raise HTTPError(
+            400, f'It has {len(thing):,} characters; at most {MAX_LENGTH} fit.'
+        )
+    key, username = find_session(db)
+    if is_for_another_list(form, username):
+        return ask_for_which_list(thing, username)
+    if not key:
+        key = new_session(db)
+    if thing:
         likes = database.get_likes(db, key)
-        if thing and thing not in likes:
-            if len(likes) >= database.MAX_LIKES:
-                raise HTTPError(
-                    409,
-                    f'Your list is full: it has {database.MAX_LIKES:,} things. The '
-                    'only way to make room is Forget Me, which deletes the whole list.',
-                )
-            if not likes:
-                keep_session(db, key)
-            database.store_like(db, key, thing)
+        if len(likes) >= database.MAX_LIKES and thing not in likes:
+            raise HTTPError(
+                409,
+                f'Your list is full: it has {database.MAX_LIKES:,} things. The only '
+                'way to make room is Forget Me, which deletes the whole list.',
+            )
+        database.store_like(db, key, thing)
+        prolong_session(db, key)
     return redirect_home()
 
 
@@ -93,23 +121,35 @@ def tidy(text):
     return '' if kinds <= unseen else text
 
 
+def is_for_another_list(form, username):
+    """Return whether a form's page showed the list of another login than is here now.
+
+    It names the list's owner, '' for an anonymous visitor. A login may have ended, or
+    begun in another tab, since then. A request by curl may lack the field.
+    """
+    return 'owner' in form and form.owner != (username or '')
+
+
+def ask_for_which_list(thing, username):
+    """Return a page that keeps what was typed, to be sent again for today's list."""
+    response.status = 409
+    info = {'title': 'Not stored yet', 'username': username, 'typed': thing}
+    return template('otherlist.tpl', info)
+
+
 @app.post('/forget')
 def forget_me(db, form):
     """Process the Forget Me form (the chapter's first exercise)."""
-    with db:
-        key, username = find_session(db)
-        # The form names the user whose list its page showed, '' for an anonymous
-        # visitor. A request by curl may lack that field.
-        owner = username or ''
-        if form.get('username', owner) != owner:
-            raise HTTPError(
-                409,
-                'This press deleted nothing: the login that its page showed has ended '
-                'or changed. If you pressed twice, the first has deleted the list.',
-            )
-        if key:
-            forget(db, key)
+    key, username = find_session(db)
+    if is_for_another_list(form, username):
+        raise HTTPError(
+            409,
+            'This press deleted nothing: the login that its page showed has ended '
+            'or changed. If you pressed twice, the first has deleted the list.',
+        )
     if key:
+        database.delete_likes(db, key)
+        log_out(db, key)
         log.info(f'forget: {username!r}')
     return redirect_home()
 
@@ -123,10 +163,11 @@ def login_page(db):
     return template('login.tpl', title='Log in', name='', failed=False)
 
 
-@app.post('/login', logs_in=True)  # for DatabasePlugin: by a connection of its own
+# autocommit: no transaction around it, as checking a password takes 20 ms.
+@app.post('/login', autocommit=True)
 def login(db, form):
     """Process the login form (the chapter's exercise on authenticated sessions)."""
-    name = database.normal_name(form.username)
+    name = database.normalize_username(form.username)
     wait = 0  # seconds
     try:
         if log_in(db, name, form.password):
@@ -135,7 +176,7 @@ def login(db, form):
         log.info(f'login failed: {name[:100]!r}')
     except Throttled as error:
         log.info(f'login throttled: {name[:100]!r}')
-        wait = math.ceil(error.args[0])
+        wait = math.ceil(error.retry_after)
         response.status = 429
         response.set_header('Retry-After', wait)
     info = {'title': 'Login failed', 'name': name, 'failed': True, 'wait': wait}
@@ -148,11 +189,9 @@ def logout(db, form):
 
     A page that still shows it after a logout must not end an anonymous session.
     """
-    with db:
-        key, username = find_session(db)
-        if username:
-            log_out(db, key)
+    key, username = find_session(db)
     if username:
+        log_out(db, key)
         log.info(f'logout: {username!r}')
     return redirect_home()
 
@@ -180,64 +219,78 @@ def static(path):
 
 
 class DatabasePlugin:
-    """Hands each handler a connection, `db`, and for a form its fields, `form`.
+    """Hands each handler a connection, `db`, and that of a form its fields, `form`.
 
-    A GET gets a connection that only reads. If that is not enough (a first visit makes
-    a session), the handler runs again, with one that writes. There is one of these in
-    each process: its requests queue for it, and not for SQLite's lock.
+    Each process has three connections, at which its requests take turns.
     """
 
     def __init__(self):
-        self.reader = database.SharedConnection(writes=False)
-        self.writer = database.SharedConnection(writes=True)
-        # A login needs its own for the 20 ms that a password takes to check.
-        self.login_writer = database.SharedConnection(writes=True)
+        self.reader = database.Reader()
+        self.writer = database.Writer()
+        # Of its own, so that nobody waits for the password of another to be checked.
+        self.login_writer = database.Writer(autocommit=True)
 
     def open(self):
-        """Open the connections, before the first request.
-
-        Only one that is open notices that its file was replaced; a new one would read
-        the new file with the log of the old one.
-        """
+        """Open the connections, before the first request."""
         for connection in (self.reader, self.writer, self.login_writer):
             with suppress(database.Unavailable):
                 connection.open()
 
     def apply(self, handler, route):
         """Return the handler with its parameters filled in."""
-        writer = self.login_writer if 'logs_in' in route.config else self.writer
+        writer = self.login_writer if 'autocommit' in route.config else self.writer
 
-        def read(**arguments):
-            deadline = monotonic() + database.MAX_WAIT
+        def answer(**arguments):
+            if route.method != 'GET':
+                arguments['form'] = read_form()  # before a connection is taken
+                request.typed = arguments['form'].likes  # for an error page
             try:
-                return run(handler, arguments, self.reader, deadline)
-            except database.WriteNeeded:
-                log.debug('    This connection only reads. By the writer:')
-            return run(handler, arguments, writer, deadline)
+                if route.method == 'GET':
+                    with suppress(database.ReadOnly):
+                        return run(handler, self.reader, arguments)
+                    tell(
+                        '    This connection only reads. Once more, by one that writes:'
+                    )
+                return run(handler, writer, arguments)
+            except database.Unavailable as error:
+                log.error(f'{request.path!r}: {error}')
+                raise HTTPError(503, str(error), retry_after=5) from None
 
-        def write(**arguments):
-            form = read_form()  # first: a slow browser holds no connection
-            request.typed = form.likes  # for an error page
-            deadline = monotonic() + database.MAX_WAIT
-            return run(handler, {**arguments, 'form': form}, writer, deadline)
-
-        return read if route.method == 'GET' else write
+        return answer
 
 
-def run(handler, arguments, connection, deadline):
-    """Return what the handler returns. Raises WriteNeeded, HTTPError 503, TypeError."""
-    try:
-        with connection.lend(deadline) as db:
-            if bottle.DEBUG:
-                db.set_trace_callback(log_sql)
+def run(handler, connection, arguments):
+    """Return what the handler returns. Raises TypeError if that is no answer."""
+    refuse_unreadable_cookies()
+    with connection.lend() as db:
+        try:
             answer = handler(db=db, **arguments)
-    except database.Unavailable as error:
-        log.error(f'{request.path!r}: {error}')
-        raise HTTPError(503, retry_after=5) from None
-    # A generator, of a handler with `yield`, would run when others have the connection.
-    if answer is None or isinstance(answer, GeneratorType):
-        raise TypeError(f'{handler.__name__}() returned {answer!r}: no `return`?')
-    return answer
+        except HTTPError:
+            raise
+        except HTTPResponse as redirect:  # bottle.redirect() raises what it returns
+            answer = redirect
+        if not isinstance(answer, (str, bytes, dict, HTTPResponse)):
+            raise TypeError(
+                f'{handler.__name__}() returned {type(answer).__name__}, not a str, '
+                'bytes, dict or response: does a `return` lack, or its value?'
+            )
+        return answer
+
+
+def refuse_unreadable_cookies():
+    """Refuse a request whose cookies the server could not read.
+
+    To make a new session would lose the visitor's. Granian passes '' on in place of a
+    header with any byte beyond ASCII.
+    """
+    if request.environ.get('HTTP_COOKIE') == '':
+        raise HTTPError(
+            400,
+            'The cookies that came could not be read, so your list was not found. '
+            'Another program on this address has set one with letters that are not '
+            'allowed. Delete that one in your browser, or all cookies of this site '
+            '(without an account, your list is lost then), and load the page again.',
+        )
 
 
 plugin = DatabasePlugin()
@@ -290,18 +343,20 @@ def refuse_other_origins():
     Metadata; Origin, RFC 6454), so no tokens are needed. The rule is that of Go 1.25's
     net/http.
     """
-    if request.method in ('GET', 'HEAD'):  # at most they make a new session
-        return
     environ = request.environ  # get_header() fails for bytes that are not UTF-8
     site = environ.get('HTTP_SEC_FETCH_SITE')
     origin = environ.get('HTTP_ORIGIN')
-    if site in ('same-origin', 'none'):  # none: typed in, or a bookmark
-        return
-    if not site and not origin:  # not a browser
-        return
-    if not site and origin.partition('://')[2] == environ.get('HTTP_HOST'):
-        return
-    raise HTTPError(403, 'This form came from another site. Use the form on this one.')
+    if request.method in ('GET', 'HEAD'):
+        is_ours = True  # at most they make a new session
+    elif site:
+        is_ours = site in ('same-origin', 'none')  # none: typed in, or a bookmark
+    elif origin:  # an old browser
+        is_ours = origin.partition('://')[2] == environ.get('HTTP_HOST')
+    else:
+        is_ours = True  # not a browser
+    if not is_ours:
+        told = 'This form came from another site. Use the form on this one.'
+        raise HTTPError(403, told)
 
 
 @app.hook('after_request')
@@ -348,6 +403,7 @@ def error_page(error):
         'problem': ERRORS.get(error.status_code, error.body),
         'typed': getattr(request, 'typed', None),
         'error': error,
+        'back': request.path,
     }
     return template('error.tpl', info, debug=bottle.DEBUG)
 
@@ -367,7 +423,7 @@ def main():
     args = parse_arguments()
     os.environ['LIKES_DB'] = str(args.db)  # for the workers
     try:
-        database.COMP249Db().close()
+        db = database.COMP249Db()
         # Granian would share a port that another program has, without a word.
         family = socket.AF_INET6 if ':' in args.host else socket.AF_INET
         with socket.create_server((args.host, args.port), family=family) as probe:
@@ -377,10 +433,16 @@ def main():
     if args.debug:
         import hupper  # not needed elsewhere
 
+        db.close()
         # Runs serve_debug() in a process of its own, again after each edit.
-        hupper.start_reloader('app.serve_debug', worker_args=(host, port))
-    else:
-        serve(host, port, max(1, args.workers))
+        hupper.start_reloader(
+            'app.serve_debug', worker_args=(host, port), shutdown_interval=10
+        )
+    serve(host, port, max(1, args.workers))
+    with suppress(database.DatabaseError):
+        # Into the file that was there at the start, even if another is there now.
+        db.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+    db.close()
 
 
 def parse_arguments():
@@ -391,7 +453,7 @@ def parse_arguments():
     option('--port', default=8080, type=int, help='0 for any free one (%(default)s)')
     option('--db', default=database.default_path())
     option('--workers', default=2, type=int, help='number of processes (%(default)s)')
-    option('--debug', action='store_true', help='log each request; reload the code')
+    option('--debug', action='store_true', help='tell each request; reload the code')
     return parser.parse_args()
 
 
@@ -406,7 +468,8 @@ def serve(host, port, workers):
     """Serve the app on Granian."""
     from granian import Granian  # not needed where another server runs app:app
 
-    announce(host, port)
+    # Workers are started anew, not forked: SQLite's connections survive no fork.
+    multiprocessing.set_start_method('spawn')
     server = Granian(
         'app:app',
         address=host,
@@ -420,43 +483,41 @@ def serve(host, port, workers):
         workers_kill_timeout=database.MAX_WAIT + 1,  # seconds; a like may wait so long
         log_level='error',
     )
-    stop_by_signals(server)
+    stop_at_signal(server)
+    announce(host, port)
     try:
         server.serve(target_loader=load, wrap_loader=False)
     except Exception:  # a worker could not be started again
         log.exception('the server cannot go on')
         server.shutdown(1)
-    with suppress(database.DatabaseError, OSError):  # by now it may be no database
-        # The last connection that closes moves the write-ahead log into the file.
-        database.COMP249Db().close()
 
 
-def stop_by_signals(server):
-    """Let each of these signals stop the server, once; SIGHUP not under nohup.
+def stop_at_signal(server):
+    """Let a thread wait for the signals that stop the server (not on Windows).
 
-    By Granian's own handlers SIGHUP starts its workers anew, and a second Ctrl-C may
-    meet the first in a lock that it holds.
+    Under nohup SIGHUP is ignored.
     """
-    names = ('SIGINT', 'SIGTERM', 'SIGHUP')  # Windows lacks the last
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    found = {one: signal.getsignal(one) for one in signals}
+    if not hasattr(signal, 'sigwait'):
+        return
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    stopping = {one for one in signals if signal.getsignal(one) != signal.SIG_IGN}
+    # Blocked, they wait until sigwait() takes one; the workers have them blocked too.
+    # The tracker would unblock them, if it started with the first worker.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
-    def set_all(handler):
-        for one, before in found.items():
-            signal.signal(one, before if before == signal.SIG_IGN else handler)
-
-    def stop(*_):
-        set_all(signal.SIG_IGN)
+    def wait():
+        signal.sigwait(stopping)
         server.signal_handler_interrupt()
 
-    server.on_startup(lambda: set_all(stop))
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def load():
     """Return the app, for a worker process."""
     logging.basicConfig(format='%(asctime)s %(levelname)s %(message)s')
-    if hasattr(signal, 'pthread_sigmask'):  # the first process gets these too, and acts
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    if hasattr(signal, 'sigwait'):  # by which the first process ends this one
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=end_with_first_process, daemon=True).start()
     plugin.open()
     return app
@@ -471,6 +532,13 @@ def end_with_first_process():
     os._exit(1)
 
 
+# ---------------------------------------------------------------------------
+# --debug: what happens is told on the terminal, and below each page
+# ---------------------------------------------------------------------------
+
+stories = deque(maxlen=2)  # of the newest requests, each a list of lines
+
+
 def serve_debug(host, port):
     """Serve the app for whoever reads or edits the code; never on the internet.
 
@@ -483,30 +551,71 @@ def serve_debug(host, port):
     log.setLevel(logging.DEBUG)
     logging.basicConfig(format='%(message)s')
     bottle.DEBUG = True
-    database.RETRY_PAUSE = 1  # second: each try is a line on the terminal
+    database.TRACE = tell_sql
+    database.RETRY_PAUSE = 1  # second: each try is told
     plugin.open()
+    for route in app.routes:
+        log.debug(f'{route.method:5} {route.rule:22} {route.callback.__name__}')
     announce(host, port)
-    waitress.serve(log_request, host=host, port=port)
+    waitress.serve(tell_request, host=host, port=port)
 
 
-def log_request(environ, start_response):
-    """Run the app (WSGI), and log each request: its cookie, its SQL, and the answer."""
-
-    def start(status, headers, *error):
-        log.debug(f'    {status}\n    Set-Cookie: {dict(headers).get("Set-Cookie")}\n')
-        return start_response(status, headers, *error)
-
+def tell_request(environ, start_response):
+    """Run the app (WSGI); tell what happens in the terminal, and below the page."""
+    if environ['PATH_INFO'].startswith('/static/'):
+        return app(environ, start_response)
+    environ['likes.story'] = []
+    stories.append(environ['likes.story'])
+    request.bind(environ)
     path = quote(environ['PATH_INFO'], encoding='latin-1')  # as WSGI has bytes
-    log.debug(
-        f'{environ["REQUEST_METHOD"]} {path}\n    Cookie: {environ.get("HTTP_COOKIE")}'
-    )
-    return app(environ, start)
+    sent = environ.get('HTTP_COOKIE')
+    tell(f'{request.method} {path} -> {handler_name(environ)}\n    Cookie: {sent}')
+    started = []
+    body = b''.join(app(environ, lambda *start: started.append(start)))
+    status, headers = started[0][:2]
+    fields = Headers(headers)
+    received = fields['Set-Cookie']
+    tell(f'    {status}\n    Set-Cookie: {received}\n')
+    kind = fields['Content-Type'] or ''
+    if kind.startswith('text/html') and b'</body>' in body:
+        body = body.replace(b'</body>', panel(f'{received}; {sent}') + b'</body>')
+        fields['Content-Length'] = str(len(body))
+    start_response(status, headers)
+    return [body]
 
 
-def log_sql(statement):
-    """Log a statement that SQLite runs, with its values, on one line."""
+def handler_name(environ):
+    """Return the name of the function that handles a request."""
+    try:
+        route, _ = app.match(environ)
+    except HTTPError as error:
+        return error.status_line
+    return route.callback.__name__
+
+
+def tell(line):
+    """Add a line to the story of this request, and print it."""
+    log.debug(line)
+    request.environ.get('likes.story', []).append(line)
+
+
+def tell_sql(statement):
+    """Tell a statement that SQLite runs, with its values, on one line."""
     if not statement.startswith('PRAGMA'):
-        log.debug(f'    {" ".join(statement.split())}')
+        tell(f'    {" ".join(statement.split())}')
+
+
+def panel(cookies):
+    """Return what stands below a page: the newest stories, the visitor's rows."""
+    key = re.search(f'{COOKIE_NAME}=([^;]*)|$', cookies)[1]
+    tables = {}
+    unavailable = (database.Unavailable, database.DatabaseError)
+    with suppress(*unavailable), plugin.reader.lend() as db:
+        db.set_trace_callback(None)
+        tables = database.get_rows_of_session(db, key)
+        db.set_trace_callback(tell_sql)
+    info = {'stories': stories, 'key': key, 'tables': tables}
+    return template('panel.tpl', info).encode()
 
 
 if __name__ == '__main__':

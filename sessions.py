@@ -7,23 +7,25 @@ the database, under that key.
 import uuid
 from time import time as clock  # a name of our own, so that a test can set the time
 
-from bottle import HTTPError, request, response
+from bottle import request, response
 
 import db as database  # `db` is the connection everywhere else
 
 COOKIE_NAME = 'likes_session'
 DAY = 24 * 60 * 60  # seconds
 UNUSED_LIFETIME = DAY  # until the first like: crawlers must not fill the disk
-ANONYMOUS_LIFETIME = 30 * DAY  # from the first like
+ANONYMOUS_LIFETIME = 30 * DAY  # from the last like
 LOGIN_LIFETIME = DAY  # from the login, whatever happens meanwhile
-KEY_LENGTH = 36  # characters, of a UUID
 MAX_COOKIES = 200  # of our name; browsers keep 180 for a site
 MAX_FAILED_LOGINS = 5  # with one username, in the last THROTTLE_TIME seconds
 THROTTLE_TIME = 300
 
 
 class Throttled(Exception):
-    """Too many logins with one name have failed. Its argument: seconds to wait."""
+    """Too many logins with one name have failed: wait `retry_after` seconds."""
+
+    def __init__(self, retry_after):
+        self.retry_after = retry_after
 
 
 def new_session(db, username=None):
@@ -57,51 +59,41 @@ def send_cookie(key, max_age):
 def get_session(db):
     """Return the key of the visitor's session; a new one is made if there is none."""
     key, _ = find_session(db)
-    return key or new_session(db)
+    if not key:
+        key = new_session(db)
+    return key
 
 
 def find_session(db):
-    """Return (key, username) of the visitor's session.
+    """Return (key, username) of the session that the visitor's cookie stands for.
 
     The username is None while it is anonymous; both are None if there is no session.
     """
     for key in sent_keys():
-        session = database.read_session(db, key, clock())
+        session = database.load_session(db, key, clock())
         if session:  # else the app has not made this key, or it has expired
             return session
     return None, None
 
 
 def sent_keys():
-    """Return the values of the request's cookies that have our name: keys, it seems.
+    """Return the values of the request's cookies that have our name.
 
-    There may be several: a page under another path or domain can set one as well.
     Not by request.get_cookie: that finds nothing once any other program on the same
-    host has set an odd cookie, as prefs={"a":1}. Raises HTTPError 400 for cookies that
-    cannot be read: to make a new session then would lose the visitor's.
+    host has set an odd cookie, as prefs={"a":1}. And there may be several: a page under
+    another path, or of a parent domain, can set a cookie of our name too.
     """
-    header = request.environ.get('HTTP_COOKIE')
-    if header is None:  # no cookie came
-        return []
-    if not header:  # Granian, our server, passes '' on for any byte beyond ASCII
-        raise HTTPError(
-            400,
-            'The cookies that came could not be read, so your list was not found. '
-            'Another program on this address has set one with letters that are not '
-            'allowed. Delete that one in your browser, or all cookies of this site '
-            '(without an account, your list is lost then), and load the page again.',
-        )
     ours = f'{cookie_name()}='
+    header = request.environ.get('HTTP_COOKIE', '')
     cookies = [cookie.strip() for cookie in header.split(';')]
-    values = [cookie[len(ours) :] for cookie in cookies if cookie.startswith(ours)]
-    # Each costs a query, and an attacker may send many.
-    return [value for value in values if len(value) == KEY_LENGTH][:MAX_COOKIES]
+    keys = [cookie.removeprefix(ours) for cookie in cookies if cookie.startswith(ours)]
+    return keys[:MAX_COOKIES]  # each costs a query, and an attacker may send many
 
 
 def cookie_name():
     """Return the cookie's name.
 
-    Over https it has a prefix that keeps other subdomains from setting it.
+    Over https it has a prefix, by which the browser refuses it from other subdomains.
     """
     return f'__Host-{COOKIE_NAME}' if over_https() else COOKIE_NAME
 
@@ -117,20 +109,13 @@ def over_https():
     return schemes.partition(',')[0].strip().lower() == 'https'
 
 
-def keep_session(db, key):
-    """Give an anonymous session its full lifetime: it is about to get its first like.
+def prolong_session(db, key):
+    """Let an anonymous session last its full time from now: it has got a like.
 
-    Not at each visit: that would make every page a write.
+    Not at each visit: that would make every page a write. A login ends at its time.
     """
-    if database.get_user(db, key) is None:
-        database.extend_session(db, key, clock() + ANONYMOUS_LIFETIME)
+    if database.prolong_anonymous(db, key, clock() + ANONYMOUS_LIFETIME):
         send_cookie(key, ANONYMOUS_LIFETIME)
-
-
-def forget(db, key):
-    """Delete all that the visitor with the session `key` likes, and end the session."""
-    database.delete_likes(db, key)
-    log_out(db, key)
 
 
 def log_out(db, key):
@@ -147,27 +132,26 @@ def log_in(db, username, password):
     """
     if len(username) > database.MAX_USERNAME:
         return False  # nobody's, and not worth a row in failed_logins
-    stored = database.get_password_hash(db, username)
-    # This takes 20 ms: outside of the transaction, so that others may write.
-    is_right = database.is_password(password, stored)
+    # To check takes 20 ms: before the transaction, so that others may write.
+    old_hash = database.get_password_hash(db, username)
+    is_right = database.verify_password(password, old_hash)
+    if is_right:
+        new_hash = database.renew_hash(password, old_hash)
     # What counts is decided in one transaction: so of many guesses sent at once, just
     # five are answered.
     with db:
-        if database.get_password_hash(db, username) != stored:
-            # Changed meanwhile, by `db.py passwd` say. Check again, now inside of the
-            # transaction, where nobody can change it.
-            return log_in(db, username, password)
         now = clock()
         since = now - THROTTLE_TIME
-        failed = database.get_failed_logins(db, username, since, now)
-        if len(failed) >= MAX_FAILED_LOGINS:
-            # Until the fifth last is too old to count.
-            raise Throttled(failed[-MAX_FAILED_LOGINS] + THROTTLE_TIME - now)
-        if not is_right:
+        failures = database.get_failed_logins(db, username, since, now)
+        if len(failures) >= MAX_FAILED_LOGINS:
+            # Until the oldest no longer counts.
+            raise Throttled(failures[0] + THROTTLE_TIME - now)
+        was_changed = database.get_password_hash(db, username) != old_hash
+        if was_changed or not is_right:
             database.add_failed_login(db, username, since, now)
             return False
+        database.set_password_hash(db, username, new_hash)
         start_login(db, username)
-    database.renew_hash(db, username, password, stored)
     return True
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from bs4 import BeautifulSoup
 from hypothesis import Phase, settings
 from webtest import TestApp
+from webtest.forms import Hidden, Submit
 
 import app
 import sessions
@@ -31,12 +33,6 @@ PASSWORD = 'correct horse battery'
 PASSWORD_HASH = (
     '$argon2id$v=19$m=19456,t=2,p=1$hmiGefXTrh5kayyfttOfng$'
     'iXGATDnwfBFaZ2qf8YZT8HDltbuJ63lel0ex58yCL+Y'
-)
-
-# Takes 100 times as long to check: some two seconds.
-SLOW_HASH = (
-    '$argon2id$v=19$m=19456,t=200,p=1$TwdfCZ7C5A/kratSH7O1LA$'
-    '+ouh+2Ag+gVmiz6QhoguiLeG73p1FQOe5lDNnVY8Bz4'
 )
 
 # A test that asks for none of the fixtures must not use the database beside the app:
@@ -131,15 +127,26 @@ def likes_of(page):
     """Return what a page lists, without what stands beside: buttons, say."""
     items = BeautifulSoup(page, 'html.parser').select('.likes li')
     for item in items:
-        for form in item.find_all(['form', 'details', 'a']):
-            form.decompose()
+        for other in item.find_all(['form', 'button', 'details', 'a']):
+            other.decompose()
     return [item.get_text().strip() for item in items]
 
 
-def holds(form, fields):
-    """Return whether a form has these fields, with these values already."""
-    held = {name: form[name].value for name in fields if name in form.fields}
-    return held == fields
+def can_send(form, name, value):
+    """Return whether somebody at a form can send this value in this field.
+
+    A hidden field and a button must have it already; all others can be typed into.
+    """
+    for field in form.fields.get(name, []):
+        if isinstance(field, Submit):
+            held = field.value_if_submitted()
+        elif isinstance(field, Hidden):
+            held = field.value
+        else:
+            held = value
+        if held == value:
+            return True
+    return False
 
 
 class Browser(TestApp):
@@ -172,18 +179,32 @@ class Browser(TestApp):
         form = self.get('/').html.find(id='logoutform')
         return form and str(form.strong.string)
 
+    def _check_status(self, status, res):
+        """Show what went wrong, where a handler has raised an error by mistake."""
+        if res.status_code == 500 != status:
+            pytest.fail(res.errors)
+        super()._check_status(status, res)
+
     def submit(self, path, target, **fields):
         """Get a page, fill in one of its forms and send it; returns the answer.
 
         `target` is the form's id, or the address that it is sent to. Of several with
-        one address, it is the one that holds these fields, as hidden ones do.
+        one address, it is the one that can send these fields.
         """
         forms = self.get(path).forms.values()
-        fitting = [form for form in forms if target in (form.id, form.action)]
-        form = next((form for form in fitting if holds(form, fields)), fitting[0])
+        forms = [form for form in forms if target in (form.id, form.action)]
         for name, value in fields.items():
-            form[name] = value
-        return form.submit(expect_errors=True)
+            forms = [form for form in forms if can_send(form, name, value)]
+            assert forms, f'{path} has no form to {target} whose {name} is {value!r}'
+        assert forms, f'{path} has no form to {target}'
+        form = forms[0]
+        button = {}
+        for name, value in fields.items():
+            if isinstance(form.fields[name][0], Submit):
+                button = {'name': name, 'value': value}
+            else:
+                form[name] = value
+        return form.submit(**button, status='*')
 
     def like(self, thing):
         return self.submit('/', 'likeform', likes=thing)
@@ -194,7 +215,7 @@ class Browser(TestApp):
     def log_in(self, username='anna', password=PASSWORD):
         """Send a login, from any page."""
         fields = {'username': username, 'password': password}
-        return self.post('/login', fields, expect_errors=True)
+        return self.post('/login', fields, status='*')
 
     def log_out(self):
         return self.submit('/', 'logoutform')
@@ -255,6 +276,13 @@ class Server:
         self.port = int(address[2])
         self.url = address[0]
         until(self.answers)
+
+    def listens(self):
+        """Whether it can be connected to."""
+        with contextlib.suppress(OSError):
+            socket.create_connection((self.host, self.port), timeout=20).close()
+            return True
+        return False
 
     def answers(self):
         """Whether it sends a page.

@@ -10,7 +10,7 @@ from conftest import PASSWORD, another_writer, rows
 
 def test_the_first_visit_is_welcomed_with_an_empty_list_and_a_cookie(browser):
     page = browser.get('/')
-    assert page.html.title.string == 'Welcome Home!'
+    assert page.html.h1.string == 'Welcome Home!'
     assert 'Nothing here yet' in page.text
     assert 'forgetform' not in page.forms
     assert 'likes_session=' in page.headers['Set-Cookie']
@@ -22,9 +22,22 @@ def test_the_second_visit_gets_no_cookie(browser):
 
 
 def test_likes_are_listed_in_the_order_liked(browser):
-    for thing in ('walnuts', 'apples', 'walnuts', 'mango'):
+    for thing in ('walnuts', 'apples', 'mango'):
         browser.like(thing)
     assert browser.likes == ['walnuts', 'apples', 'mango']
+
+
+def test_what_is_liked_again_becomes_the_newest(browser):
+    for thing in ('walnuts', 'apples', 'walnuts', 'mango', 'apples', 'apples'):
+        browser.like(thing)
+    assert browser.likes == ['walnuts', 'mango', 'apples']
+
+
+def test_what_a_user_likes_again_becomes_the_newest(browser, user):
+    browser.log_in()
+    for thing in ('walnuts', 'apples', 'walnuts'):
+        browser.like(thing)
+    assert browser.likes == ['apples', 'walnuts']
 
 
 def test_the_page_counts_the_likes_and_names_the_newest(browser):
@@ -79,33 +92,90 @@ def test_forget_me_forgets_a_users_list_and_keeps_the_account(
 
 
 @pytest.fixture
-def assert_refused(db):
-    """A function that sends a form of a page that showed another login, in vain."""
+def send_in_vain(db):
+    """A function that sends a form of a page that showed the list of another login."""
 
     def send(form):
         before = list(db.iterdump())
         answer = form.submit(status=409)
-        assert 'This press deleted nothing' in answer
         assert answer.html.main.find('a', href='/')
+        assert 'Set-Cookie' not in answer.headers
         assert list(db.iterdump()) == before
+        return answer
 
     return send
 
 
-def test_forget_me_deletes_nothing_after_a_logout(browser, user, assert_refused):
+def test_forget_me_deletes_nothing_after_a_logout(browser, user, send_in_vain):
     browser.log_in()
     browser.like('tea')
     form = browser.get('/').forms['forgetform']
     browser.log_out()
     browser.like('milk')
-    assert_refused(form)
+    assert 'This press deleted nothing' in send_in_vain(form)
 
 
-def test_forget_me_deletes_nothing_after_a_login(browser, user, assert_refused):
+def test_forget_me_deletes_nothing_after_a_login(browser, user, send_in_vain):
     browser.like('tea')
     form = browser.get('/').forms['forgetform']
     browser.log_in()
-    assert_refused(form)
+    assert 'This press deleted nothing' in send_in_vain(form)
+
+
+@pytest.fixture
+def filled_in(browser):
+    """A function that returns the like form of the page as it is now, filled in."""
+
+    def fill_in():
+        form = browser.get('/').forms['likeform']
+        form['likes'] = 'walnuts'
+        return form
+
+    return fill_in
+
+
+def test_a_like_after_the_end_of_its_login_is_kept_and_may_be_sent_again(
+    browser, user, filled_in, send_in_vain
+):
+    browser.log_in()
+    form = filled_in()
+    browser.log_out()
+    answer = send_in_vain(form)
+    assert answer.forms['likeform']['likes'].value == 'walnuts'
+    assert answer.html.main.find('a', href='/login')
+    answer.forms['likeform'].submit()
+    assert browser.likes == ['walnuts']
+
+
+def test_a_like_kept_after_the_end_of_a_login_may_go_to_the_account(
+    browser, user, filled_in, send_in_vain
+):
+    browser.log_in()
+    form = filled_in()
+    browser.log_out()
+    answer = send_in_vain(form)
+    browser.log_in()
+    answer.forms['likeform'].submit()
+    assert browser.username == 'anna'
+    assert browser.likes == ['walnuts']
+
+
+def test_a_like_of_an_anonymous_page_does_not_land_on_an_account(
+    browser, user, filled_in, send_in_vain
+):
+    form = filled_in()
+    browser.log_in()
+    send_in_vain(form)
+
+
+def test_a_like_of_one_user_does_not_land_on_the_list_of_another(
+    browser, db, user, filled_in, send_in_vain
+):
+    database.add_user(db, 'ben', PASSWORD)
+    browser.log_in()
+    form = filled_in()
+    browser.log_in('ben')
+    send_in_vain(form)
 
 
 def test_forget_me_without_its_field_is_taken_at_its_word(browser):
@@ -175,7 +245,7 @@ def test_likes_survive_logout(browser, user):
 
 def test_a_wrong_password_keeps_the_name_but_not_the_password(browser, user):
     answer = browser.log_in(password='wrong')
-    assert answer.html.title.string == 'Login failed'
+    assert answer.html.h1.string == 'Login failed'
     alert = answer.html.find(role='alert').string
     assert 'Login failed, please try again' in alert
     assert answer.forms['loginform']['username'].value == 'anna'
@@ -201,11 +271,10 @@ def test_a_like_that_was_refused_can_be_sent_again(browser):
 
 
 def test_a_like_that_met_a_locked_database_can_be_sent_again(
-    browser, path, monkeypatch
+    browser, path, filled_in, monkeypatch
 ):
     monkeypatch.setattr(database, 'MAX_WAIT', 0)  # seconds
-    form = browser.get('/').forms['likeform']
-    form['likes'] = 'walnuts'
+    form = filled_in()
     with another_writer(path):
         answer = form.submit(status=503)
     assert answer.headers['Retry-After'] == '5'
@@ -219,4 +288,14 @@ def test_a_database_that_cannot_be_opened_is_told_until_it_can(browser, path):
     answer = browser.get('/', status=503)
     assert 'Please try again' in answer
     path.rmdir()
-    assert browser.get('/').html.title.string == 'Welcome Home!'
+    assert browser.get('/').html.h1.string == 'Welcome Home!'
+
+
+def test_a_login_that_met_a_locked_database_leads_back_to_the_login(
+    browser, path, user, monkeypatch
+):
+    monkeypatch.setattr(database, 'MAX_WAIT', 0)  # seconds
+    with another_writer(path):
+        answer = browser.log_in()
+    assert answer.status_code == 503
+    assert answer.html.main.find('a', href='/login')

@@ -23,7 +23,7 @@ def get(path):
     return {'url_or_req': path}
 
 
-TOO_LONG = 'too long'
+TOO_LONG = 'It has 201 characters; at most 200 fit.'
 UNREADABLE = 'could not be read'
 NO_SUCH = 'no such page'
 MULTIPART = 'multipart/form-data; boundary=edge'
@@ -94,19 +94,32 @@ def full_list(browser, db):
     return browser
 
 
-def test_a_list_takes_a_thousand_things(full_list):
+def test_a_list_takes_a_thousand_things_and_keeps_them(full_list, db):
     assert full_list.like('the last').status_code == 303
     assert len(full_list.likes) == 1000
-
-
-def test_a_full_list_takes_no_more_but_keeps_what_it_has(full_list, db):
-    full_list.like('the last')
     answer = full_list.like('one more')
     assert answer.status_code == 409
     assert 'Your list is full' in answer
     assert answer.html.find(id='likes')['value'] == 'one more'
     assert 'Send again' not in answer
     assert rows(db, 'likes') == 1000
+
+
+def test_what_a_full_list_has_can_be_liked_again(full_list):
+    full_list.like('the last')
+    full_list.like('7')
+    assert full_list.likes[-2:] == ['the last', '7']
+
+
+MARKUP = '<script>alert("1")</script>'
+
+
+def test_what_was_refused_is_shown_as_text(full_list):
+    """ASVS 5.0, 1.2.1."""
+    too_long = MARKUP * 9
+    assert full_list.like(too_long).html.find(id='likes')['value'] == too_long
+    full_list.like('the last')
+    assert full_list.like(MARKUP).html.find(id='likes')['value'] == MARKUP
 
 
 ODD = {

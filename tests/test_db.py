@@ -1,10 +1,8 @@
-"""The helper functions, what the tables refuse, transactions, and the admin command."""
+"""The helper functions, what the tables refuse, and transactions."""
 
 import contextlib
 import os
 import re
-import select
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -39,7 +37,7 @@ def test_likes_are_returned_in_order_without_repeats(db, owner, request):
     key = request.getfixturevalue(owner)
     for thing in ('walnuts', 'apples', 'walnuts', 'Apples'):
         store_like(db, key, thing)
-    assert get_likes(db, key) == ['walnuts', 'apples', 'Apples']
+    assert get_likes(db, key) == ['apples', 'walnuts', 'Apples']
     assert get_likes(db, 'another') == []
 
 
@@ -78,16 +76,16 @@ def test_deleting_a_user_takes_sessions_and_likes_along(db, key, user_key):
     database.delete_user(db, 'anna')
     assert get_likes(db, key) == ['coffee']
     assert get_likes(db, user_key) == []
-    assert database.read_session(db, user_key, now=0) is None
+    assert database.load_session(db, user_key, now=0) is None
 
 
 def test_these_queries_read_no_whole_table(db, key, user_key):
     statements = []
     db.set_trace_callback(statements.append)
     database.add_session(db, 'new', None, 0, 1)
-    database.read_session(db, key, 0)
+    database.load_session(db, key, 0)
     database.get_user(db, key)
-    database.extend_session(db, key, 1)
+    database.prolong_anonymous(db, key, 1)
     store_like(db, key, 'tea')
     get_likes(db, key)
     database.move_likes(db, key, 'anna')
@@ -117,20 +115,18 @@ def test_only_the_owner_reads_the_files(path):
     assert modes == {0o600}
 
 
-def test_a_failure_leaves_all_as_it_was(db, key):
+def test_a_statement_by_itself_is_committed_at_once(db, key, path):
+    store_like(db, key, 'tea')
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert rows(other, 'likes') == 1
+
+
+def test_a_failure_in_a_transaction_leaves_all_as_it_was(db, key):
     with contextlib.suppress(KeyboardInterrupt), db:
         store_like(db, key, 'coffee')
         raise KeyboardInterrupt
     store_like(db, key, 'milk')  # the connection goes on
     assert get_likes(db, key) == ['milk']
-
-
-def test_a_block_inside_another_is_a_part_of_it(db, key):
-    with contextlib.suppress(KeyboardInterrupt), db:
-        with db:
-            store_like(db, key, 'tea')
-        raise KeyboardInterrupt
-    assert get_likes(db, key) == []
 
 
 def test_nothing_is_written_between_a_read_and_its_write(db, key, path):
@@ -144,27 +140,50 @@ def test_nothing_is_written_between_a_read_and_its_write(db, key, path):
     assert get_likes(db, key) == ['tea']
 
 
-def test_a_block_waits_for_other_writers(db, path):
+def test_a_transaction_waits_for_other_writers(db, path):
+    def add_user():
+        with db:
+            database.add_user(db, 'anna', PASSWORD)
+
     with ThreadPoolExecutor() as pool:
         with another_writer(path):
-            adding = pool.submit(database.add_user, db, 'anna', PASSWORD)
+            adding = pool.submit(add_user)
             wait([adding], timeout=0.5)  # seconds
             assert not adding.done()
         adding.result()
     assert rows(db, 'users') == 1
 
 
-def test_the_chapters_commit_does_no_harm(db, key):
-    """The chapter commits after each write, some of which now stand in a block."""
-    with contextlib.suppress(KeyboardInterrupt), db:
-        store_like(db, key, 'tea')
-        db.commit()
-        with db:
-            store_like(db, key, 'milk')
-        raise KeyboardInterrupt
-    db.execute('INSERT INTO likes (thing, key) VALUES (?, ?)', ('cats', key))
-    db.commit()
-    assert get_likes(db, key) == ['tea', 'cats']
+def test_a_slip_in_the_tables_is_told_with_its_statement(db, monkeypatch):
+    slip = 'CREATE TABLE friends (nmae TEXT,, name TEXT)'
+    monkeypatch.setattr(database, 'SCHEMA', f'{database.SCHEMA};{slip}')
+    with pytest.raises(sqlite3.OperationalError, match='nmae'):
+        database.create_table(db)
+
+
+FIRST = """
+import sys
+from db import COMP249Db, add_session
+with COMP249Db(sys.argv[1]) as db:
+    add_session(db, sys.argv[2], None, now=0, lifetime=1)
+"""
+
+
+def test_processes_that_start_at_once_make_one_database(path):
+    processes = []
+    for number in range(12):
+        command = [sys.executable, '-c', FIRST, path, str(number)]
+        processes.append(subprocess.Popen(command, cwd=ROOT))
+    assert {process.wait(60) for process in processes} == {0}
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert rows(db, 'sessions') == 12
+
+
+def test_sessions_of_other_users_outlive_a_logout_everywhere(db, user_key):
+    database.add_user(db, 'ben', PASSWORD)
+    database.add_session(db, 'b', 'ben', now=0, lifetime=1)
+    database.log_out_everywhere(db, 'ben')
+    assert db.execute('SELECT key FROM sessions').fetchall() == [(user_key,)]
 
 
 def test_a_user_with_more_than_a_full_list_gets_no_more(db, key, user_key, monkeypatch):
@@ -190,214 +209,3 @@ def test_a_file_that_is_refused_is_closed(path):
             COMP249Db(path)
         errors.append(raised.value)  # an error keeps what it met alive
     assert open_files() == before
-
-
-def command(path, *arguments):
-    """The command line of `python db.py`."""
-    return [sys.executable, ROOT / 'db.py', '--db', path, *arguments]
-
-
-def admin(path, *arguments, given='', encoding='utf-8'):
-    """Run `python db.py` in another folder, with so much on its standard input."""
-    return subprocess.run(
-        command(path, *arguments),
-        input=given,
-        capture_output=True,
-        encoding=encoding,
-        cwd=path.parent,
-        env={**os.environ, 'PYTHONIOENCODING': encoding, 'PYTHONUTF8': '1'},
-        timeout=60,
-    )
-
-
-def test_adduser_makes_a_user_who_can_log_in(path, db, browser):
-    done = admin(path, 'adduser', 'zoe\u0308 ', given=' in spaces \r\n')
-    assert done.returncode == 0
-    assert browser.log_in('zo\u00eb', 'in spaces').status_code == 200
-    assert browser.log_in('zo\u00eb', ' in spaces ').status_code == 303
-    assert browser.log_in('\tzoe\u0308', ' in spaces ').status_code == 303
-
-
-def test_passwd_lets_a_user_in_by_the_new_password_alone(path, browser, user):
-    for _ in range(5):
-        browser.log_in(password='guess')
-    admin(path, 'passwd', 'anna', given='eight ch\n')
-    assert browser.log_in().status_code == 200
-    assert browser.log_in(password='eight ch').status_code == 303
-
-
-def test_logout_ends_a_login_and_deluser_the_account(path, browser, user):
-    browser.log_in()
-    admin(path, 'logout', 'anna')
-    assert browser.username is None
-    admin(path, 'deluser', 'anna')
-    assert browser.log_in().status_code == 200
-
-
-ANSWERS = [('y\n', []), ('n\n', ['tea']), ('', ['tea'])]
-
-
-@pytest.mark.parametrize(('answer', 'likes'), ANSWERS)
-def test_reset_asks_first(path, browser, answer, likes):
-    browser.like('tea')
-    admin(path, 'reset', given=answer)
-    assert browser.likes == likes
-
-
-def test_reset_makes_a_missing_file(path):
-    assert admin(path, 'reset', '--yes').returncode == 0
-    assert admin(path, 'show').stdout.count(': 0') == 4
-
-
-def test_reset_makes_tables_of_another_version_anew(path, db, key):
-    database.add_user(db, 'otto', PASSWORD)
-    with db:
-        db.execute('ALTER TABLE users ADD COLUMN email TEXT')
-        db.execute('CREATE TABLE friends (name TEXT REFERENCES users)')
-        db.execute("INSERT INTO friends VALUES ('otto')")
-        db.execute('PRAGMA user_version = 99')
-    refused = admin(path, 'show')
-    assert refused.returncode == 1
-    assert '`db.py reset`' in refused.stderr
-    assert admin(path, 'reset', '--yes').returncode == 0
-    assert admin(path, 'adduser', 'anna', given=PASSWORD).returncode == 0
-
-
-def test_reset_leaves_the_file_of_another_program_alone(path):
-    with contextlib.closing(sqlite3.connect(path)) as other:
-        other.execute('CREATE TABLE likes (thing TEXT)')
-    before = path.read_bytes()
-    done = admin(path, 'reset', '--yes')
-    assert done.returncode == 1
-    assert 'another program' in done.stderr
-    assert path.read_bytes() == before
-
-
-def test_show_prints_the_tables(path, browser, user):
-    browser.like('crème brûlée 🍮')
-    output = admin(path, 'show').stdout
-    for shown in ('users: 1', 'sessions: 1', 'crème brûlée 🍮', browser.key[:8]):
-        assert shown in output
-    assert browser.key not in output
-
-
-@POSIX
-def test_show_ends_quietly_when_nobody_reads_on(path, db, browser):
-    browser.get('/')
-    with db:
-        for number in range(9000):
-            store_like(db, browser.key, str(number))
-    show = subprocess.Popen(
-        command(path, 'show'), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    show.stdout.readline()
-    show.stdout.close()
-    assert show.stderr.read() == b''
-    show.stderr.close()
-    show.wait(60)
-
-
-def test_show_reads_while_the_app_writes(path, db):
-    with another_writer(path):
-        done = admin(path, 'show')
-    assert done.returncode == 0
-
-
-def test_show_prints_what_is_no_text(path, db, browser):
-    browser.log_in('otto')
-    with db:
-        db.execute('UPDATE failed_logins SET at = 1e12')  # SQLite knows no such year
-    assert 'otto None' in admin(path, 'show').stdout
-
-
-def test_show_plays_no_tricks_on_the_terminal(path, browser):
-    browser.log_in('\x1b]0;owned\x07\n    root')
-    output = admin(path, 'show').stdout
-    assert r'\x1b]0;owned\x07\n' in output
-    assert '\x1b' not in output
-
-
-def test_show_escapes_letters_that_the_output_lacks(path, browser):
-    browser.like('crème brûlée 🍮')
-    done = admin(path, 'show', encoding='cp1252')
-    assert r'crème brûlée \U0001f36e' in done.stdout
-    assert done.returncode == 0
-
-
-MISTAKES = {
-    'a short password': (['passwd', 'anna'], 'seven77\n', 'at least 8'),
-    'a name that is taken': (['adduser', ' anna'], f'{PASSWORD}\n', 'already'),
-    'a name of white space': (['adduser', ' '], f'{PASSWORD}\n', 'username'),
-    'a name with a line break': (['adduser', 'a\nb'], f'{PASSWORD}\n', 'username'),
-    'a name too long': (['adduser', 'b' * 101], f'{PASSWORD}\n', 'username'),
-    'logging nobody out': (['logout', 'ben'], '', 'no user'),
-    'no such file': (['--db', 'typo.db', 'deluser', 'anna'], '', 'no file typo.db'),
-    'no such file yet': (['--db', 'typo.db', 'adduser', 'ben'], PASSWORD, 'typo.db'),
-    'another password for nobody': (['passwd', 'ben'], PASSWORD, 'no user'),
-    'deleting nobody': (['deluser', 'ben'], '', 'no user'),
-    'an empty path': (['--db', '', 'reset', '--yes'], '', 'open'),
-}
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'given', 'words'), MISTAKES.values(), ids=MISTAKES
-)
-def test_a_mistake_is_told_in_one_line_and_changes_nothing(
-    path, user, db, arguments, given, words
-):
-    before = list(db.iterdump())
-    done = admin(path, *arguments, given=given)
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert done.stderr.count('\n') == 1
-    assert list(db.iterdump()) == before
-    assert not path.with_name('typo.db').exists()
-
-
-def read(screen, end):
-    """Return what a terminal shows, up to this end; fails where it does not come."""
-    shown = ''
-    while end not in shown:
-        assert select.select([screen], [], [], 60)[0]
-        shown += os.read(screen, 1000).decode()
-    return shown
-
-
-@pytest.fixture
-def terminal(path, user):
-    """`passwd` at a terminal that asks for the password: process and screen."""
-    try:
-        screen, tty = os.openpty()
-    except OSError:
-        pytest.skip('this machine has no pseudo-terminals')
-    process = subprocess.Popen(
-        command(path, 'passwd', user),
-        stdin=tty,
-        stdout=tty,
-        stderr=tty,
-        start_new_session=True,  # else it would ask at the terminal of the tests
-    )
-    os.close(tty)
-    read(screen, 'Password: ')
-    yield process, screen
-    process.kill()
-    process.wait()
-    os.close(screen)
-
-
-@POSIX
-def test_a_password_is_asked_for_twice_without_echo(terminal):
-    process, screen = terminal
-    os.write(screen, b'new password\n')
-    assert 'new' not in read(screen, 'again: ')
-    os.write(screen, b'new passwort\n')
-    assert 'new' not in read(screen, 'the two passwords differ')
-    assert process.wait(60) == 1
-
-
-@POSIX
-def test_ctrl_c_at_the_prompt_is_told_in_one_line(terminal):
-    process, screen = terminal
-    process.send_signal(signal.SIGINT)
-    assert 'Traceback' not in read(screen, 'db.py: stopped')
-    assert process.wait(60) == 1

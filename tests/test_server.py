@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
@@ -20,16 +21,18 @@ from urllib.parse import urlencode
 
 import pytest
 
+import db as admin
 from conftest import (
     PASSWORD,
     ROOT,
-    SLOW_HASH,
+    Server,
     another_writer,
     likes_of,
     replace,
     rows,
     until,
 )
+from db import COMP249Db, store_like
 
 if sys.platform != 'linux':
     pytest.skip('the faults are made by means of Linux', allow_module_level=True)
@@ -66,6 +69,11 @@ class Visitor:
 
     def guess(self):
         return self.log_in('guess')
+
+    @property
+    def key(self):
+        """The session key in the cookie."""
+        return self.cookie.partition('=')[2]
 
     @property
     def likes(self):
@@ -186,6 +194,28 @@ def test_it_starts_in_any_folder_with_the_options_given(db, path, serve, monkeyp
     wait_for_workers(server, 3)
 
 
+def has_ipv6():
+    try:
+        socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason='this machine has no IPv6')
+def test_it_tells_an_ipv6_address_as_a_browser_takes_it(serve):
+    server = serve('--host', '::1')
+    assert server.url == f'http://[::1]:{server.port}/'
+
+
+def test_without_an_option_the_database_is_beside_the_code(copy, monkeypatch):
+    monkeypatch.delenv('LIKES_DB')
+    command = [sys.executable, copy / 'app.py', '--port', '99999']
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert str(copy / 'likes.db') in done.stderr
+    assert (copy / 'likes.db').exists()
+
+
 def refusal(path, *options):
     """Return the one line with which the server refuses to start."""
     command = [sys.executable, ROOT / 'app.py', '--port', '0', '--db', path, *options]
@@ -197,12 +227,13 @@ def refusal(path, *options):
     return done.stderr
 
 
-def test_a_database_of_another_program_is_left_alone(path):
+def test_a_database_of_another_program_or_the_chapter_is_left_alone(path):
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute('CREATE TABLE likes (thing TEXT)')
     before = path.read_bytes()
     said = refusal(path)
-    assert 'another program' in said
+    assert 'of another program, or of the chapter' in said
+    assert 'move it away' in said
     assert str(path) in said
     assert path.read_bytes() == before
 
@@ -259,21 +290,38 @@ def test_a_request_under_way_is_answered_at_a_stop(serve, path, send_half, kill,
     assert b'tea' in path.read_bytes()
 
 
-def test_ctrl_c_pressed_twice_ends_it_as_once(serve):
-    for pause in range(8):
-        server = serve('--workers', '1')
-        os.killpg(server.process.pid, signal.SIGINT)
-        time.sleep(pause / 100)  # seconds: at different moments of the stop
+TWO_STOPS = [(signal.SIGINT, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize('pause', [0, 0.002, 0.03])  # seconds
+@pytest.mark.parametrize('stops', TWO_STOPS)
+def test_two_stops_end_it_as_one(serve, stops, pause):
+    server = serve('--workers', '1')
+    for stop in stops:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.process.pid, signal.SIGINT)
-        assert server.process.wait(60) == 0
+            os.killpg(server.process.pid, stop)
+        time.sleep(pause)  # another moment of the stop
+    assert server.process.wait(60) == 0
+
+
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_it_starts_is_no_error(path, stop):
+    server = Server(path, '--workers=1')
+    server.wait_to_say('Likes at')
+    os.killpg(server.process.pid, stop)
+    status = server.process.wait(60)
+    server.kill()
+    assert status == 0
+    assert 'Traceback' not in server.said
 
 
 def test_nohup_keeps_it_alive_when_the_terminal_closes(serve):
     server = serve(under=['nohup'])
     os.killpg(server.process.pid, signal.SIGHUP)
-    Visitor(server).like()
-    assert server.process.poll() is None
+    visitor = Visitor(server)
+    for number in range(100):  # by then a stop would be over
+        visitor.like(f'{number}')
+    assert len(visitor.likes) == 100
 
 
 def test_it_stops_as_usual_when_the_database_can_no_longer_be_opened(serve, path):
@@ -364,6 +412,9 @@ def trace(path):
     return path.with_name('trace')
 
 
+SLOWLY = '        __import__("time").sleep(0.02); '  # before another statement
+
+
 @STRACE
 @pytest.mark.parametrize('address', ['/likes', '/chapter'])
 def test_a_like_is_answered_when_it_is_on_the_disk(serve, copy, trace, address):
@@ -396,7 +447,7 @@ def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, user, pat
 
 
 FAULTS = {
-    'a sync that fails': 'fsync:error=EIO',
+    'syncs that fail': 'fsync,fdatasync:error=EIO',
     'no room': 'pwrite64:error=ENOSPC',
 }
 
@@ -407,7 +458,28 @@ def test_a_like_is_refused_when_the_disk_cannot_keep_it(serve, user, fault):
     """`user`, and so the file, is there before the disk fails."""
     strace = ['strace', '-fo', os.devnull, '-e', f'inject={fault}']
     server = serve('--workers', '1', under=strace)
-    assert Visitor(server).like().status == 503
+    visitor = Visitor(server)
+    assert visitor.like().status == 503
+    assert visitor.like().status == 503  # the same again
+
+
+FIRST_SYNC_FAILS = 'inject=fsync:error=EIO:when=1'
+SAVED = '-wal>, 0)'  # the log was moved into the database file, and emptied
+
+
+@STRACE
+def test_after_a_sync_has_failed_nothing_is_answered_before_all_is_safe(
+    serve, user, path, trace
+):
+    """The kernel tells of a failure once: the next sync succeeds, whatever is lost."""
+    wal = ['-P', f'{path}-wal']
+    strace = ['strace', '-fyo', trace, *wal, '-e', FIRST_SYNC_FAILS]
+    server = serve('--workers', '1', under=strace)
+    visitor = Visitor(server)
+    assert visitor.like().status == 503
+    assert visitor.like().status == 303
+    until(lambda: SAVED in trace.read_text())
+    assert visitor.likes == ['tea']
 
 
 def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path, impatient):
@@ -449,8 +521,9 @@ def test_whoever_comes_while_the_database_is_locked_is_told_in_time(
             assert seconds < 6  # some one, on a machine that has time
 
 
-def test_readers_notice_nothing_of_a_long_lock(serve, path, user):
-    server = serve()
+def test_readers_notice_nothing_of_a_long_lock(serve, path, user, copy):
+    replace(copy / 'db.py', 'MAX_WAIT = 5', 'MAX_WAIT = 60')
+    server = serve(folder=copy)
     readers = crowd(server)
     at_once(*(reader.like for reader in readers))
     strangers = [Visitor(server) for _ in range(16)]
@@ -467,72 +540,108 @@ def test_readers_notice_nothing_of_a_long_lock(serve, path, user):
     assert {answer.result().status for answer in waiting} <= {200, 303}
 
 
-LOST = {
-    'deleted': ['likes.db'],
-    'deleted with its log': ['likes.db', 'likes.db-wal', 'likes.db-shm'],
-}
+def remove(path):
+    path.unlink()
 
 
-@pytest.mark.parametrize('names', LOST.values(), ids=LOST)
-def test_after_the_file_was_deleted_likes_are_kept_in_a_new_one(serve, path, names):
-    server = serve()
-    for _ in range(20):
-        Visitor(server).like('in vain')
-    for name in names:
+def remove_with_its_log(path):
+    for name in ('likes.db', 'likes.db-wal', 'likes.db-shm'):
         path.with_name(name).unlink()
-    visitors = [Visitor(server) for _ in range(20)]
-    assert visitors[0].log_in().status == 200
-    for visitor in visitors:
-        assert visitor.like().status == 303
-    assert 'deleted or replaced' in server.said
-    server.process.terminate()
-    assert server.process.wait(60) == 0
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert rows(db, 'likes') == 20
-        assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
 
 
-def test_after_the_file_was_deleted_reset_makes_one_that_the_app_uses(serve, path):
-    server = serve()
-    Visitor(server).like()
+def move(path):
+    path.rename(path.with_name('moved.db'))
+
+
+def put_a_backup_in_its_place(path):
+    shutil.copy(path.with_name('backup.db'), path.with_name('copy.db'))
+    path.with_name('copy.db').replace(path)
+
+
+def put_two_backups_in_its_place(path):
+    put_a_backup_in_its_place(path)
+    put_a_backup_in_its_place(path)
+
+
+def remove_and_reset(path):
     path.unlink()
     command = [sys.executable, ROOT / 'db.py', '--db', path, 'reset', '--yes']
     assert subprocess.run(command, timeout=60).returncode == 0
-    visitor = Visitor(server)
-    for number in range(9):
-        visitor.like(f'{number}')
-    assert visitor.likes == [str(number) for number in range(9)]
 
 
-@pytest.mark.parametrize('option', ['--workers=1', '--debug'])
-def test_a_database_put_in_the_files_place_is_used(serve, path, option):
-    server = serve(option)
-    visitor = Visitor(server)
+LOSSES = [remove, remove_with_its_log, move, put_a_backup_in_its_place]
+LOSSES += [put_two_backups_in_its_place, remove_and_reset]
+
+
+@pytest.fixture
+def visitor(serve, path):
+    """A visitor who has liked tea, and after a backup twenty numbers."""
+    visitor = Visitor(serve('--workers', '1'))
     visitor.like()
-    assert visitor.likes == ['tea']
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute('VACUUM INTO ?', (str(path.with_name('backup.db')),))
-    visitor.like('after the backup')
-    path.with_name('backup.db').replace(path)
-    assert visitor.guess().status == 200
-    assert visitor.likes == ['tea']
+    with contextlib.closing(COMP249Db(path)) as db:
+        admin.backup(db, path.with_name('backup.db'))
     for number in range(20):
         visitor.like(f'{number}')
-    assert visitor.likes == ['tea', *map(str, range(20))]
+    return visitor
 
 
-def test_a_database_that_is_moved_takes_its_likes_along(serve, path):
-    server = serve('--workers', '1')
-    visitor = Visitor(server)
-    for number in range(20):
-        visitor.like(f'{number}')
-    moved = path.rename(path.with_name('moved.db'))
-    for _ in range(20):
-        Visitor(server).like()
-    with contextlib.closing(sqlite3.connect(moved)) as db:
-        assert rows(db, 'likes') == 20
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        assert rows(db, 'likes') == 20
+@pytest.mark.parametrize('lose', LOSSES)
+def test_after_the_file_was_replaced_all_are_told_until_a_new_start(
+    visitor, path, lose
+):
+    lose(path)
+    before = list(path.parent.glob('likes.db'))
+    for act in (visitor.visit, visitor.like, visitor.log_in, visitor.visit):
+        assert act().status == 503
+    assert 'deleted or replaced: start the app anew' in visitor.server.said
+    assert list(path.parent.glob('likes.db')) == before
+
+
+def somebody_comes(visitor):
+    assert visitor.visit().status == 503
+
+
+def nobody_comes(visitor):
+    pass
+
+
+NOTICED = pytest.mark.parametrize('meanwhile', [somebody_comes, nobody_comes])
+
+
+@NOTICED
+def test_a_backup_put_in_the_files_place_is_whole_after_a_stop(
+    visitor, path, serve, meanwhile
+):
+    put_a_backup_in_its_place(path)
+    meanwhile(visitor)
+    visitor.server.process.terminate()
+    assert visitor.server.process.wait(60) == 0
+    visitor.server = serve()
+    assert visitor.likes == ['tea']
+    assert visitor.like('milk').status == 303
+
+
+@NOTICED
+def test_a_database_that_is_moved_takes_its_likes_along(visitor, path, meanwhile):
+    move(path)
+    meanwhile(visitor)
+    visitor.server.process.terminate()
+    assert visitor.server.process.wait(60) == 0
+    with contextlib.closing(sqlite3.connect(path.with_name('moved.db'))) as db:
+        assert rows(db, 'likes') == 21
+
+
+def test_a_connection_that_slept_through_two_replacements_destroys_none(
+    visitor, path, serve
+):
+    """The writer of logins has not been used before."""
+    put_a_backup_in_its_place(path)
+    assert visitor.visit().status == 503
+    put_a_backup_in_its_place(path)
+    assert visitor.log_in().status == 503
+    visitor.server.kill()
+    visitor.server = serve()
+    assert visitor.likes == ['tea']
 
 
 def test_a_full_disk_stops_writes_until_there_is_room(serve, path):
@@ -566,14 +675,30 @@ def test_a_read_only_database_can_be_read(serve, path):
     assert visitor.likes == ['tea']
 
 
+def test_of_many_likes_at_once_a_list_takes_no_more_than_fit(serve, db, copy):
+    """However long one takes to be stored."""
+    replace(
+        copy / 'app.py', '        database.store_like', SLOWLY + 'database.store_like'
+    )
+    server = serve(folder=copy)
+    visitor = Visitor(server)
+    visitor.like()
+    for number in range(997):
+        store_like(db, visitor.key, f'{number}')
+    likes = [partial(visitor.like, f'new {number}') for number in range(10)]
+    assert at_once(*likes) == {303: 2, 409: 8}
+
+
 def test_right_logins_at_once_all_get_in(serve, user):
     server = serve('--workers', '4')
     assert at_once(*[Visitor(server).log_in for _ in range(20)]) == {303: 20}
 
 
-def test_of_many_guesses_at_once_five_are_answered(serve, user):
-    """ASVS 5.0, 6.3.1."""
-    server = serve('--workers', '4')
+def test_of_many_guesses_at_once_five_are_answered(serve, user, copy):
+    """ASVS 5.0, 6.3.1: however long one takes to be stored."""
+    store = '            database.add_failed_login'
+    replace(copy / 'sessions.py', store, '    ' + SLOWLY + 'database.add_failed_login')
+    server = serve('--workers', '4', folder=copy)
     assert at_once(*[Visitor(server).guess for _ in range(20)]) == {200: 5, 429: 15}
 
 
@@ -605,10 +730,13 @@ def test_a_login_is_logged_by_any_server_that_runs_the_app(path, db):
     assert "login failed: 'anna'\n" in said
 
 
-def test_a_slow_login_keeps_neither_readers_nor_writers_waiting(serve, user, db):
-    with db:
-        db.execute('UPDATE users SET password = ?', (SLOW_HASH,))
-    server = serve('--workers', '1')
+def test_a_slow_login_keeps_neither_readers_nor_writers_waiting(serve, user, copy):
+    replace(
+        copy / 'db.py',
+        '    try:\n        HASHING',
+        '    sleep(60)\n    try:\n        HASHING',
+    )
+    server = serve('--workers', '1', folder=copy)
     visitors = crowd(server)
     with ThreadPoolExecutor(10) as pool:
         logins = [pool.submit(Visitor(server).log_in) for _ in range(10)]
@@ -616,6 +744,35 @@ def test_a_slow_login_keeps_neither_readers_nor_writers_waiting(serve, user, db)
         for visitor in visitors:
             assert visitor.likes == ['tea']
         assert not any(login.done() for login in logins)
+        server.kill()  # nobody waits for them
+
+
+BODY = 100 * 1024  # bytes, the largest
+HEAVY = {
+    'accents that NFC puts in order': 'a' + '\u0345' * 24_000 + '\u0323' * 24_000,
+    'spaces': ' ' * 90_000 + 'x',
+    'control characters': '\0' * 34_000 + 'x',
+    'letters': 'x' * 100_000,
+    'what HTML escapes': '"' * 34_000,
+}
+FIELDS = [('/likes', 'likes'), ('/likes', 'owner'), ('/forget', 'owner')]
+FIELDS += [('/login', 'username'), ('/login', 'password'), ('/logout', 'logout')]
+
+
+@pytest.mark.parametrize('text', HEAVY.values(), ids=HEAVY)
+def test_the_largest_text_in_any_field_takes_no_time(browser, user, text):
+    """The processor's time, of a thread that others on the server wait for."""
+    for address, field in FIELDS:
+        fields = {'username': user, field: text}
+        began = time.process_time()
+        browser.post(address, fields, status='*')
+        assert time.process_time() - began < 1  # the first took ten and more
+
+
+def test_the_most_fields_take_no_time(browser):
+    began = time.process_time()
+    browser.post('/likes', 'a&' * (BODY // 2), status='*')
+    assert time.process_time() - began < 1
 
 
 def test_half_sent_forms_keep_nobody_out(serve, send_half):

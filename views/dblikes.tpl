@@ -1,7 +1,8 @@
 % rebase('layout.tpl', offers_login=not username)
 <form id="likeform" method="post" action="/likes">
+<input type="hidden" name="owner" value="{{username or ''}}">
 <label for="likes">What do you like?</label>
-<input id="likes" name="likes" autocomplete="off" dir="auto" required autofocus aria-describedby="{{'who count' if username else 'count'}}">
+<input id="likes" name="likes" autocomplete="off" dir="auto" required pattern="\s*\S[\s\S]*" title="At least one character that is not a space" autofocus aria-describedby="{{'who count' if username else 'count'}}">
 <button>Like</button>
 </form>
 % if likes:
@@ -15,10 +16,14 @@
 <summary>Forget Me</summary>
 <form id="forgetform" method="post" action="/forget">
 <p>This deletes the whole list for good{{' and logs you out; your account stays' if username else ''}}.</p>
-<input type="hidden" name="username" value="{{username or ''}}">
+<input type="hidden" name="owner" value="{{username or ''}}">
 <button>Yes, forget me</button>
 </form>
 </details>
 % else:
-<p id="count" class="empty">Nothing here yet. Start with something small that made you smile today. This page remembers it by a cookie: where cookies are blocked, the list stays empty.</p>
+<p id="count" class="empty">Nothing here yet. Start with something small that made you smile today.
+% if not username:
+This site finds your list by a cookie, and keeps it for 30 days from your last like. Where cookies are blocked, the list stays empty.
+% end
+</p>
 % end

@@ -1,4 +1,4 @@
-% rebase('layout.tpl')
+% rebase('layout.tpl', title='This changed nothing' if error.status_code == 409 else title)
 <p id="problem">{{problem}}</p>
 % if typed and error.status_code == 409:
 <label for="likes">What you typed</label>
@@ -6,12 +6,18 @@
 % elif typed:
 <form id="likeform" method="post" action="/likes">
 <label for="likes">What you typed</label>
-<input id="likes" name="likes" value="{{typed}}" autocomplete="off" dir="auto" required autofocus aria-describedby="problem"{{!' aria-invalid="true"' if error.status_code == 400 else ''}}>
+<input id="likes" name="likes" value="{{typed}}" autocomplete="off" dir="auto" required pattern="\s*\S[\s\S]*" title="At least one character that is not a space" autofocus aria-describedby="problem"{{!' aria-invalid="true"' if error.status_code == 400 else ''}}>
 <button>Send again</button>
 </form>
 % end
+% if back == '/login':
+<p><a href="/login">Back to the login</a></p>
+% else:
 <p><a href="/">Back to your likes</a></p>
+% end
 <p class="status">{{error.status_line}}</p>
 % if debug and error.traceback:
 <pre>{{error.traceback}}</pre>
+% elif debug and error.status_code == 503:
+<pre>{{error.body}}</pre>
 % end

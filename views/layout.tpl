@@ -5,7 +5,7 @@
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="description" content="Type what you like, and this page remembers it.">
 <meta name="color-scheme" content="light dark">
-<title>{{title}}</title>
+<title>{{title}} - Likes</title>
 <link rel="stylesheet" href="/static/style.css">
 <link rel="icon" type="image/svg+xml" href="/static/icon.svg">
 </head>
@@ -20,7 +20,7 @@
 % elif get('offers_login'):
 <details>
 <summary>Log in</summary>
-% include('loginform.tpl', name='', problem='', focus='')
+% include('loginform.tpl', name='', problem='', is_wrong=False, focus='')
 </details>
 % end
 </header>

@@ -6,4 +6,4 @@
 % else:
 %     problem = ''
 % end
-% include('loginform.tpl', problem=problem, focus='password' if name else 'username')
+% include('loginform.tpl', problem=problem, is_wrong=failed and not get('wait'), focus='password' if name else 'username')

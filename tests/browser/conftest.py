@@ -96,11 +96,16 @@ only_in_chromium = pytest.mark.parametrize('engine', ['chromium'], indirect=True
 class Visitor:
     """Somebody who uses the site, in a browser with cookies of its own."""
 
-    def __init__(self, context, url):
+    def __init__(self, context, serve, url):
         context.set_default_timeout(30_000)  # milliseconds
         self.page = context.new_page()
+        self.serve = serve
         self.url = url
         self.response = None  # to what was last opened or sent
+
+    def use_debug(self):
+        """Go on at a server that was started with --debug, on the same database."""
+        self.url = self.serve('--debug').url
 
     def open(self, path=''):
         self.response = self.page.goto(self.url + path)
@@ -160,6 +165,10 @@ class Visitor:
         self.open('login')
         self.enter(username, password)
 
+    def log_out(self):
+        self.open()
+        self.click('Log out')
+
     @property
     def likes(self):
         """What the page in front of the visitor lists."""
@@ -172,7 +181,7 @@ class Visitor:
         return names[0] if names else None
 
     def new_tab(self):
-        return Visitor(self.page.context, self.url)
+        return Visitor(self.page.context, self.serve, self.url)
 
 
 @pytest.fixture
@@ -183,7 +192,7 @@ def visit(engine, serve):
 
         def start():
             context = stack.enter_context(engine.new_context())
-            return Visitor(context, server.url)
+            return Visitor(context, serve, server.url)
 
         yield start
 

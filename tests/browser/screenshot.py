@@ -1,13 +1,15 @@
-"""Makes the screenshot in the README anew:
+"""Makes the screenshots in the README anew:
 
 python -m pytest tests/browser/screenshot.py
+
+ImageMagick has made the second one smaller: `convert -dither None -colors 64`.
 """
 
 from conftest import ROOT
 
 from .conftest import only_in_chromium
 
-PICTURE = ROOT / 'tests/browser/screenshots/home-likes-desktop-light.png'
+FOLDER = ROOT / 'tests/browser/screenshots'
 THINGS = [
     'tea',
     'the smell of rain',
@@ -25,4 +27,13 @@ THINGS = [
 @only_in_chromium
 def test_screenshot(visitor):
     visitor.like(*THINGS)
-    visitor.page.screenshot(path=PICTURE)
+    visitor.page.screenshot(path=FOLDER / 'home-likes-desktop-light.png')
+
+
+@only_in_chromium
+def test_screenshot_of_the_panel(visitor):
+    visitor.use_debug()
+    visitor.page.set_viewport_size({'width': 900, 'height': 600})
+    visitor.like('tea')
+    picture = FOLDER / 'panel-desktop-light.png'
+    visitor.page.screenshot(path=picture, full_page=True)

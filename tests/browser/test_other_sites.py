@@ -43,7 +43,8 @@ def forge(visitor, other, path, **fields):
 def test_a_forged_login_logs_nobody_in_and_keeps_the_list(visitor, user, other):
     visitor.like('tea')
     forge(visitor, other, 'login', username=user, password=PASSWORD)
-    visitor.click('Back to your likes', 'link')
+    visitor.click('Back to the login', 'link')
+    visitor.open()
     assert visitor.username is None
     assert visitor.likes == ['tea']
 

@@ -2,6 +2,8 @@
 by any means.
 """
 
+import re
+
 import pytest
 
 import db as database
@@ -14,6 +16,16 @@ THINGS = ['tea', 'w' * 200, 'مرحبا' * 40, '🐈' * 100, 'word ' * 40]
 RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
 FIND_BARRIERS = """rules => axe.run({runOnly: rules, preload: false}).then(
     ({violations}) => violations)"""
+# Of elements that hold words alone: the words that stand on more than one line.
+FIND_BROKEN_WORDS = r"""all => all.flatMap(({firstChild}) => {
+    const isBroken = ({0: word, index}) => {
+        const range = document.createRange()
+        range.setStart(firstChild, index)
+        range.setEnd(firstChild, index + word.length)
+        return range.getClientRects().length > 1
+    }
+    return [...firstChild.data.matchAll(/\S+/g)].filter(isBroken).map(String)
+})"""
 MEASURE = 'all => all.map(one => one.getBoundingClientRect().toJSON())'
 
 
@@ -63,6 +75,23 @@ def error_after_a_login_in_another_tab(visitor):
     visitor.forget()
 
 
+def like_after_a_logout_in_another_tab(visitor):
+    visitor.log_in(NAME)
+    visitor.new_tab().log_out()
+    visitor.enter('tea')
+
+
+def like_after_a_login_in_another_tab(visitor):
+    visitor.open()
+    visitor.new_tab().log_in(NAME)
+    visitor.enter('tea')
+
+
+def home_with_panel(visitor):
+    visitor.use_debug()
+    visitor.like(*THINGS)
+
+
 PAGES = [
     home_empty,
     home_with_likes,
@@ -74,6 +103,9 @@ PAGES = [
     error_with_what_was_typed,
     error_with_a_full_list,
     error_after_a_login_in_another_tab,
+    like_after_a_logout_in_another_tab,
+    like_after_a_login_in_another_tab,
+    home_with_panel,
 ]
 every_page = pytest.mark.parametrize('show', PAGES)
 
@@ -142,6 +174,8 @@ def test_a_page_fits_a_small_phone_and_its_buttons_a_thumb(visitor, show):
     for zoom in '100%', '200%':
         page.evaluate('zoom => document.documentElement.style.fontSize = zoom', zoom)
         assert page.evaluate('document.documentElement.scrollWidth') <= 320, zoom
+    words = visible(page, 'button, label, summary')
+    assert words.evaluate_all(FIND_BROKEN_WORDS) == []
 
 
 @every_page
@@ -150,6 +184,13 @@ def test_a_printed_page_has_nothing_to_press(visitor, show):
     show(visitor)
     visitor.page.emulate_media(media='print')
     assert visible(visitor.page, 'form, details').count() == 0
+
+
+@only_in_chromium
+def test_a_printed_page_has_its_panel(visitor):
+    home_with_panel(visitor)
+    visitor.page.emulate_media(media='print')
+    assert visible(visitor.page, '.panel').count() == 1
 
 
 @only_in_chromium
@@ -171,8 +212,17 @@ def test_the_reason_of_a_failed_login_is_in_sight_when_all_is_large(visitor, exp
     expect(visitor.page.get_by_role('alert')).to_be_in_viewport(ratio=1)
 
 
-@only_in_chromium
-def test_piled_up_accents_stay_in_their_own_place(visitor, expect):
+def test_a_throttled_login_does_not_call_the_password_wrong(visitor, expect):
+    login_throttled(visitor)
+    password = visitor.page.get_by_label('Password')
+    expect(password).not_to_have_attribute('aria-invalid', 'true')
+    expect(password).to_have_accessible_description(re.compile('^Too many logins '))
+
+
+def test_piled_up_accents_stay_in_their_own_place_and_tall_letters_whole(
+    visitor, expect
+):
     visitor.like('a' + '\u0301' * 100)
     for place in '.likes li', '#count':
         expect(visitor.page.locator(place)).to_have_css('overflow-y', 'clip')
+        expect(visitor.page.locator(place)).to_have_css('overflow-clip-margin', '8px')

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from conftest import PASSWORD
+from conftest import PASSWORD, another_writer
 
 DAY = 24 * 60 * 60
-TOO_LONG = 'That is too long: at most 200 characters.'
+TOO_LONG = 'It has 239 characters; at most 200 fit.'
 # Of a short last line: how far from the left and the right side of its box.
 MARGINS_OF_THE_LAST_LINE = """item => {
     const range = document.createRange()
@@ -84,6 +84,46 @@ def test_a_refused_like_can_be_mended_and_sent_again(visitor, expect):
     visitor.press('ControlOrMeta+a')
     visitor.enter('tea, a lot of it')
     assert visitor.likes == ['tea, a lot of it']
+
+
+def test_the_browser_tells_that_a_thing_is_blank(visitor):
+    visitor.open()
+    field = visitor.page.get_by_label('What do you like?')
+    field.fill(' \u3000')
+    assert field.evaluate('one => one.validity.patternMismatch')
+    field.fill('tea\u2028cats')  # a line break, as some programs copy it
+    assert field.evaluate('one => one.validity.valid')
+
+
+@pytest.fixture
+def late(visitor, user):
+    """Somebody who likes 'tea' on a page whose login has ended in another tab."""
+    visitor.log_in(user)
+    visitor.new_tab().log_out()
+    visitor.enter('tea')
+    return visitor
+
+
+def test_a_late_like_is_kept_and_sent_again_for_the_browsers_list(late, expect):
+    assert late.response.status == 409
+    field = late.page.get_by_label('What you typed')
+    expect(field).to_have_value('tea')
+    expect(field).to_have_accessible_description(re.compile("this browser's own list"))
+    late.click('Send again')
+    assert late.username is None
+    assert late.likes == ['tea']
+
+
+def test_a_late_like_is_sent_again_for_the_account_after_a_login(late, user):
+    with late.page.expect_popup() as popup:
+        late.page.get_by_role('link', name='Log in (in a new tab)').click()
+    popup.value.get_by_label('Username').fill(user)
+    popup.value.get_by_label('Password').fill(PASSWORD)
+    popup.value.get_by_role('button', name='Log in').click()
+    popup.value.wait_for_url(late.url)
+    late.click('Send again')
+    assert late.username == user
+    assert late.likes == ['tea']
 
 
 def test_login_by_keyboard_on_the_home_page_takes_the_list_along(visitor, user):
@@ -162,9 +202,33 @@ def test_forget_me_on_a_page_from_before_a_login_deletes_nothing(visitor, user, 
     assert visitor.response.status == 409
     told = visitor.page.get_by_text('This press deleted nothing')
     expect(told).to_be_visible()
+    expect(visitor.page.get_by_role('heading')).to_have_text('This changed nothing')
     visitor.click('Back to your likes', 'link')
     assert visitor.username == user
     assert visitor.likes == ['tea']
+
+
+def test_a_login_while_the_database_is_locked_leads_back_and_debug_tells_why(
+    visitor, user, path, expect
+):
+    visitor.use_debug()
+    with another_writer(path):
+        visitor.log_in(user)
+    assert visitor.response.status == 503
+    reason = visitor.page.locator('main pre')
+    expect(reason).to_contain_text('another connection or program has written')
+    visitor.click('Back to the login', 'link')
+    assert visitor.page.url == f'{visitor.url}login'
+
+
+def test_the_panel_tells_the_story_and_marks_the_key_of_the_cookie(visitor, expect):
+    visitor.use_debug()
+    visitor.like('tea')
+    (cookie,) = visitor.page.context.cookies()
+    marked = visitor.page.locator('td mark')
+    expect(marked).to_have_text([cookie['value']] * 2)  # of the session, of the like
+    requests = visitor.page.locator('.panel h3')
+    expect(requests).to_have_text(['POST /likes -> like', 'GET / -> index'])
 
 
 def test_the_browser_keeps_the_cookie_for_a_month_and_from_scripts(visitor):
