@@ -248,9 +248,7 @@ class DatabasePlugin:
                 if route.method == 'GET':
                     with suppress(database.ReadOnly):
                         return run(handler, self.reader, arguments)
-                    tell(
-                        '    This connection only reads. Once more, by one that writes:'
-                    )
+                    tell('This connection only reads. Once more, by one that writes:')
                 return run(handler, writer, arguments)
             except database.Unavailable as error:
                 log.error(f'{request.path!r}: {error}')
@@ -564,18 +562,22 @@ def tell_request(environ, start_response):
     """Run the app (WSGI); tell what happens in the terminal, and below the page."""
     if environ['PATH_INFO'].startswith('/static/'):
         return app(environ, start_response)
-    environ['likes.story'] = []
-    stories.append(environ['likes.story'])
-    request.bind(environ)
     path = quote(environ['PATH_INFO'], encoding='latin-1')  # as WSGI has bytes
     sent = environ.get('HTTP_COOKIE')
-    tell(f'{request.method} {path} -> {handler_name(environ)}\n    Cookie: {sent}')
+    story = [
+        f'{environ["REQUEST_METHOD"]} {path} -> {handler_name(environ)}',
+        f'Cookie: {sent}',
+    ]
+    stories.append(story)
+    environ['likes.story'] = story
+    log.debug('\n' + '\n    '.join(story))
     started = []
     body = b''.join(app(environ, lambda *start: started.append(start)))
     status, headers = started[0][:2]
     fields = Headers(headers)
     received = fields['Set-Cookie']
-    tell(f'    {status}\n    Set-Cookie: {received}\n')
+    tell(status)
+    tell(f'Set-Cookie: {received}')
     kind = fields['Content-Type'] or ''
     if kind.startswith('text/html') and b'</body>' in body:
         body = body.replace(b'</body>', panel(f'{received}; {sent}') + b'</body>')
@@ -595,14 +597,14 @@ def handler_name(environ):
 
 def tell(line):
     """Add a line to the story of this request, and print it."""
-    log.debug(line)
+    log.debug(f'    {line}')
     request.environ.get('likes.story', []).append(line)
 
 
 def tell_sql(statement):
     """Tell a statement that SQLite runs, with its values, on one line."""
     if not statement.startswith('PRAGMA'):
-        tell(f'    {" ".join(statement.split())}')
+        tell(' '.join(statement.split()))
 
 
 def panel(cookies):
@@ -614,7 +616,7 @@ def panel(cookies):
         db.set_trace_callback(None)
         tables = database.get_rows_of_session(db, key)
         db.set_trace_callback(tell_sql)
-    info = {'stories': stories, 'key': key, 'tables': tables}
+    info = {'stories': list(stories), 'key': key, 'tables': tables}
     return template('panel.tpl', info).encode()
 
 

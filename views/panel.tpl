@@ -2,10 +2,9 @@
 <section class="panel" aria-label="What the server did">
 <h2>The newest requests</h2>
 % for story in stories:
-%     request_line, *lines = '\n'.join(story).strip().split('\n    ')
-<h3>{{request_line}}</h3>
+<h3>{{story[0]}}</h3>
 <ol>
-%     for line in lines:
+%     for line in story[1:]:
 %         before, *others = line.split(key or '\n')
 <li{{!' class="cookie"' if line.startswith(('Cookie:', 'Set-Cookie:')) else ''}}>{{before}}\\
 %         for after in others:
