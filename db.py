@@ -525,7 +525,7 @@ def main():
             subject = arguments.get('username') or arguments.get('file') or 'all'
             print(f'{db.path}: {command} {subject}: done')
     except (ValueError, DatabaseError, OSError, EOFError) as error:
-        sys.exit(f'db.py: {error}')
+        sys.exit(f'db.py: {explained(error)}')
     except KeyboardInterrupt:
         sys.exit('db.py: stopped')
 
@@ -567,6 +567,13 @@ def read_kind(db):
 def is_of_kind(error, *names):
     """Return whether an error is SQLite's, and its name begins with one of these."""
     return getattr(error, 'sqlite_errorname', '').startswith(names)
+
+
+def explained(error):
+    """Return what is told of an error; SQLite does not say who holds the lock."""
+    if is_of_kind(error, 'SQLITE_BUSY'):
+        return f'{error}: another connection or program has written, and not committed'
+    return str(error)
 
 
 class COMP249Db(sqlite3.Connection):
@@ -783,11 +790,8 @@ def raise_if_passing(error):
     """
     if is_of_kind(error, 'SQLITE_READONLY'):
         raise ReadOnly(error) from error
-    if is_of_kind(error, 'SQLITE_BUSY'):
-        reason = 'another connection or program has written, and not committed'
-        raise Unavailable(f'{error}: {reason}') from error
-    if is_of_kind(error, 'SQLITE_FULL', 'SQLITE_IOERR'):
-        raise Unavailable(error) from error
+    if is_of_kind(error, 'SQLITE_BUSY', 'SQLITE_FULL', 'SQLITE_IOERR'):
+        raise Unavailable(explained(error)) from error
 
 
 if __name__ == '__main__':

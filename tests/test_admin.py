@@ -68,6 +68,12 @@ def test_adduser_makes_a_user_who_can_log_in(path, db, browser):
     assert browser.log_in('\tzoe\u0308', ' in spaces ').status_code == 303
 
 
+def test_a_lock_is_told_with_its_cause(path, user):
+    with another_writer(path):
+        told = refusal(path, 'deluser', user)
+    assert 'another connection or program has written, and not committed' in told
+
+
 def test_without_a_command_the_commands_are_told(path):
     done = admin(path)
     assert done.returncode == 2

@@ -1,5 +1,7 @@
 """Input that nobody should send, and odd input that anybody may."""
 
+import time
+
 import pytest
 
 from conftest import PASSWORD, rows
@@ -172,3 +174,31 @@ BLANK = {
 def test_a_blank_like_is_ignored(browser, body):
     assert browser.post('/likes', body).status_code == 303
     assert browser.likes == []
+
+
+BODY = 100 * 1024  # bytes, the largest
+HEAVY = {
+    'accents that NFC puts in order': 'a' + '\u0345' * 24_000 + '\u0323' * 24_000,
+    'spaces': ' ' * 90_000 + 'x',
+    'control characters': '\0' * 34_000 + 'x',
+    'letters': 'x' * 100_000,
+    'what HTML escapes': '"' * 34_000,
+}
+FIELDS = [('/likes', 'likes'), ('/likes', 'owner'), ('/forget', 'owner')]
+FIELDS += [('/login', 'username'), ('/login', 'password'), ('/logout', 'logout')]
+
+
+@pytest.mark.parametrize('text', HEAVY.values(), ids=HEAVY)
+def test_the_largest_text_in_any_field_takes_no_time(browser, user, text):
+    """Seconds of the processor, for which all others on the server would wait."""
+    for address, field in FIELDS:
+        fields = {'username': user, field: text}
+        began = time.process_time()
+        browser.post(address, fields, status='*')
+        assert time.process_time() - began < 1  # the first took ten and more
+
+
+def test_the_most_fields_take_no_time(browser):
+    began = time.process_time()
+    browser.post('/likes', 'a&' * (BODY // 2), status='*')
+    assert time.process_time() - began < 1
