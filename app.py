@@ -7,8 +7,8 @@ The way of a request:
 3. `DatabasePlugin` reads the form, and waits for a connection to the database.
 4. A page (GET) is made with a connection that only reads. A form is one transaction,
    begun before its handler runs: committed when that has returned, rolled back when it
-   has raised an error. A page that has to write (a first visit) is made anew, as a
-   form is processed.
+   has raised an error. Where a page has to write (a first visit), its handler runs a
+   second time, in a transaction like a form's.
 5. Whoever has written waits until the disk has it.
 6. A hook adds headers, and the server sends the answer.
 """
@@ -62,11 +62,9 @@ bottle.TEMPLATE_PATH.insert(0, str(FOLDER / 'views'))
 app = Bottle()
 log = logging.getLogger('likes')
 log.setLevel(logging.INFO)
-# For a server that has set up no logging: Python would print warnings alone.
-logging.lastResort.setLevel(logging.INFO)
 
 # ---------------------------------------------------------------------------
-# Routes. DatabasePlugin, below, hands in `db` and `form`.
+# Routes. DatabasePlugin, below, hands each handler `db`, and that of a form `form`.
 # ---------------------------------------------------------------------------
 
 
@@ -75,7 +73,7 @@ logging.lastResort.setLevel(logging.INFO)
 @app.route('/', template='dblikes.tpl')
 def index(db):
     """Home page."""
-    key = get_session(db)
+    key = get_session(db)  # just the key, as in the chapter
     return {
         'title': 'Welcome Home!',
         'username': database.get_user(db, key),
@@ -114,18 +112,18 @@ def tidy(text):
 
     It has none at the ends, and is '' where nothing could be seen.
     """
-    # \x00 to \x9f: Unicode's control characters, category Cc.
+    # \x00-\x1f and \x7f-\x9f are Unicode's control characters.
     text = re.sub(r'[\s\x00-\x1f\x7f-\x9f]+', ' ', text).strip()
     kinds = {category(character) for character in text}
     unseen = {'Zs', 'Cf'}  # spaces; format characters, as U+200B
-    return '' if kinds <= unseen else text
+    return '' if kinds <= unseen else text  # <=: is a subset
 
 
 def is_for_another_list(form, username):
-    """Return whether a form's page showed the list of another login than is here now.
+    """Return whether a form's page showed another list than the visitor has now.
 
-    It names the list's owner, '' for an anonymous visitor. A login may have ended, or
-    begun in another tab, since then. A request by curl may lack the field.
+    A login may have ended since, or begun in another tab. The form names the list's
+    owner, '' for an anonymous visitor; a request by curl may lack that field.
     """
     return 'owner' in form and form.owner != (username or '')
 
@@ -163,7 +161,8 @@ def login_page(db):
     return template('login.tpl', title='Log in', name='', failed=False)
 
 
-# autocommit: no transaction around it, as checking a password takes 20 ms.
+# autocommit: in no transaction, as checking a password takes 20 ms, and nobody could
+# write meanwhile. log_in() begins its own.
 @app.post('/login', autocommit=True)
 def login(db, form):
     """Process the login form (the chapter's exercise on authenticated sessions)."""
@@ -171,7 +170,7 @@ def login(db, form):
     wait = 0  # seconds
     try:
         if log_in(db, name, form.password):
-            log.info(f'login: {name!r}')
+            log.info(f'login: {name!r}')  # !r: no name can fake a line of the log
             return redirect_home()
         log.info(f'login failed: {name[:100]!r}')
     except Throttled as error:
@@ -248,7 +247,7 @@ class DatabasePlugin:
                 if route.method == 'GET':
                     with suppress(database.ReadOnly):
                         return run(handler, self.reader, arguments)
-                    tell('This connection only reads. Once more, by one that writes:')
+                    tell('That failed: this connection only reads. Once more:')
                 return run(handler, writer, arguments)
             except database.Unavailable as error:
                 log.error(f'{request.path!r}: {error}')
@@ -268,9 +267,11 @@ def run(handler, connection, arguments):
         except HTTPResponse as redirect:  # bottle.redirect() raises what it returns
             answer = redirect
         if not isinstance(answer, (str, bytes, dict, HTTPResponse)):
+            code = handler.__code__
             raise TypeError(
                 f'{handler.__name__}() returned {type(answer).__name__}, not a str, '
-                'bytes, dict or response: does a `return` lack, or its value?'
+                'bytes, dict or response: does a `return` lack, or its value? '
+                f'({code.co_filename}:{code.co_firstlineno})'
             )
         return answer
 
@@ -411,6 +412,9 @@ app.default_error_handler = error_page
 # ---------------------------------------------------------------------------
 # The server
 # ---------------------------------------------------------------------------
+
+# Where a server has set up no logging, Python would print warnings alone.
+logging.lastResort.setLevel(logging.INFO)
 
 
 def main():
@@ -563,7 +567,7 @@ def tell_request(environ, start_response):
     if environ['PATH_INFO'].startswith('/static/'):
         return app(environ, start_response)
     path = quote(environ['PATH_INFO'], encoding='latin-1')  # as WSGI has bytes
-    sent = environ.get('HTTP_COOKIE')
+    sent = environ.get('HTTP_COOKIE', '(none)')
     story = [
         f'{environ["REQUEST_METHOD"]} {path} -> {handler_name(environ)}',
         f'Cookie: {sent}',
@@ -575,7 +579,7 @@ def tell_request(environ, start_response):
     body = b''.join(app(environ, lambda *start: started.append(start)))
     status, headers = started[0][:2]
     fields = Headers(headers)
-    received = fields['Set-Cookie']
+    received = fields['Set-Cookie'] or '(none)'
     tell(status)
     tell(f'Set-Cookie: {received}')
     kind = fields['Content-Type'] or ''

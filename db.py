@@ -1,8 +1,9 @@
 """The database: tables, every SQL statement, passwords at rest, the admin command.
 
 Each function takes the connection `db` first, as in the chapter. None of them begins a
-transaction: `app.DatabasePlugin` does so for each form, and `main` for each command.
-Times are seconds since 1970, handed in by the caller. Nothing here knows of HTTP.
+transaction: `app.DatabasePlugin` does so for each form, `sessions.log_in` for a login,
+and `main` for each command. Times are seconds since 1970, handed in by the caller.
+Nothing here knows of HTTP.
 """
 
 import argparse
@@ -56,7 +57,8 @@ CREATE TABLE likes (
     id INTEGER PRIMARY KEY,  -- the order: a higher one is newer
     thing TEXT NOT NULL,
     -- The owner is one of these two, and the other is NULL: an anonymous session, or
-    -- the user. Both UNIQUE are also the indexes by which a list is found.
+    -- the user. UNIQUE: nobody likes a thing twice (of two NULLs none is a repeat of
+    -- the other). It makes an index, too, by which a list is found.
     key TEXT REFERENCES sessions (key) ON DELETE CASCADE,
     username TEXT REFERENCES users (username) ON DELETE CASCADE,
     CHECK ((key IS NULL) <> (username IS NULL)),
@@ -75,6 +77,7 @@ CREATE INDEX sessions_by_expiry ON sessions (expires);
 CREATE INDEX failed_logins_of_user ON failed_logins (username, at);
 CREATE INDEX failed_logins_by_time ON failed_logins (at);
 
+-- Two numbers that SQLite keeps in the file, for us to recognize it by.
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -82,7 +85,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 def create_table(db):
     """Create the tables. Those that exist are dropped, with all that they hold."""
-    for statement in SCHEMA.split(';'):  # executescript() would commit first
+    for statement in SCHEMA.split(';'):  # executescript() would end a transaction
         try:
             db.execute(statement)
         except OperationalError as error:
@@ -97,7 +100,7 @@ def create_table(db):
 def store_like(db, key, like):
     """Store a like of the session `key`, or of the user logged in with it.
 
-    What is liked already becomes the newest.
+    What is liked already (see UNIQUE above) is not stored twice: it becomes the newest.
     """
     username = get_user(db, key)
     if username:
@@ -160,8 +163,8 @@ def move_likes(db, key, username):
 def add_session(db, key, username, now, lifetime):
     """Store a session, anonymous if `username` is None, for `lifetime` seconds.
 
-    Up to three that have expired are deleted: so they get fewer with each new session,
-    and no visitor waits for long. Each may have a whole list of likes.
+    Up to three that have expired are deleted, and with each its list (CASCADE): so they
+    get fewer with each new session, and no visitor waits for long.
     """
     db.execute(
         'INSERT INTO sessions (key, username, expires) VALUES (?, ?, ?)',
@@ -181,7 +184,10 @@ def load_session(db, key, now):
 
 
 def get_user(db, key):
-    """Return the name of the user logged in with the session `key`, None for none."""
+    """Return the name of the user logged in with the session `key`, None for none.
+
+    The key is one that load_session() has found: it has not expired.
+    """
     row = db.execute('SELECT username FROM sessions WHERE key = ?', (key,)).fetchone()
     return row[0] if row else None
 
@@ -189,7 +195,7 @@ def get_user(db, key):
 def prolong_anonymous(db, key, expires):
     """Set when the session `key` ends, if it is anonymous. Return whether it is."""
     query = 'UPDATE sessions SET expires = ? WHERE key = ? AND username IS NULL'
-    return db.execute(query, (expires, key)).rowcount == 1
+    return db.execute(query, (expires, key)).rowcount == 1  # rows changed
 
 
 def delete_session(db, key):
@@ -404,14 +410,14 @@ def reset(db, yes):
 
 
 def backup(db, file):
-    """Copy the database as it is now to a file, for the file's owner only.
+    """Copy the database to a file, in place of one of that name.
 
-    A file of that name is replaced once the copy is whole. Raises ValueError,
-    DatabaseError, OSError.
+    That one is replaced once the copy is whole. Only its owner can read it. Raises
+    ValueError, DatabaseError, OSError.
     """
     file = Path(file).resolve()
     if file == db.path or (file.exists() and not file.is_file()):  # /dev/null, say
-        raise ValueError('a backup needs a file of its own')
+        raise ValueError(f'{file} is the database itself, a folder or a device')
     with TemporaryDirectory(dir=file.parent, prefix='backup-') as folder:
         path = Path(folder, 'copy.db')
         path.touch(0o600)
@@ -423,13 +429,13 @@ def backup(db, file):
 
 
 def restore(db, file):
-    """Put a copy that `backup` has made in the place of all that the database has.
+    """Replace all that the database has by a copy that `backup` has made.
 
     Raises ValueError, DatabaseError; nothing is changed then.
     """
     path = Path(file).resolve()
     if not path.is_file() or path.samefile(db.path):
-        raise ValueError(f'{file} is no backup')
+        raise ValueError(f'{file} is no file, or the database itself')
     with closing(sqlite3.connect(path)) as copy:
         require_whole(copy, file)
         # In steps, so that Ctrl-C stops it; together they are one transaction.

@@ -84,6 +84,7 @@ def sent_keys():
     another path, or of a parent domain, can set a cookie of our name too.
     """
     ours = f'{cookie_name()}='
+    # environ is the request as the server hands it over: this is its header Cookie.
     header = request.environ.get('HTTP_COOKIE', '')
     cookies = [cookie.strip() for cookie in header.split(';')]
     keys = [cookie.removeprefix(ours) for cookie in cookies if cookie.startswith(ours)]
@@ -115,13 +116,13 @@ def prolong_session(db, key):
     Not at each visit: that would make every page a write. A login ends at its time.
     """
     if database.prolong_anonymous(db, key, clock() + ANONYMOUS_LIFETIME):
-        send_cookie(key, ANONYMOUS_LIFETIME)
+        send_cookie(key, ANONYMOUS_LIFETIME)  # in place of new_session()'s
 
 
 def log_out(db, key):
     """End the session `key` and clear the cookie."""
     database.delete_session(db, key)
-    send_cookie('', 0)
+    send_cookie('', 0)  # Max-Age 0: the browser deletes it
 
 
 def log_in(db, username, password):
@@ -135,10 +136,10 @@ def log_in(db, username, password):
     # To check takes 20 ms: before the transaction, so that others may write.
     old_hash = database.get_password_hash(db, username)
     is_right = database.verify_password(password, old_hash)
-    if is_right:
+    if is_right:  # the old one, unless today's parameters are stronger
         new_hash = database.renew_hash(password, old_hash)
-    # What counts is decided in one transaction: so of many guesses sent at once, just
-    # five are answered.
+    # `with db:` is one transaction, in which all is decided: so of many guesses sent at
+    # once, just five are answered.
     with db:
         now = clock()
         since = now - THROTTLE_TIME
@@ -146,6 +147,7 @@ def log_in(db, username, password):
         if len(failures) >= MAX_FAILED_LOGINS:
             # Until the oldest no longer counts.
             raise Throttled(failures[0] + THROTTLE_TIME - now)
+        # Meanwhile the password may have been changed, or the user deleted.
         was_changed = database.get_password_hash(db, username) != old_hash
         if was_changed or not is_right:
             database.add_failed_login(db, username, since, now)

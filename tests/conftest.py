@@ -193,10 +193,10 @@ class Browser(TestApp):
         """
         forms = self.get(path).forms.values()
         forms = [form for form in forms if target in (form.id, form.action)]
+        assert forms, f'{path} has no form to {target}'
         for name, value in fields.items():
             forms = [form for form in forms if can_send(form, name, value)]
             assert forms, f'{path} has no form to {target} whose {name} is {value!r}'
-        assert forms, f'{path} has no form to {target}'
         form = forms[0]
         button = {}
         for name, value in fields.items():

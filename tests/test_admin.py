@@ -393,9 +393,9 @@ NO_BACKUPS = [
     (write_a_diary, 'not a database'),
     (make_another_programs, 'not of this app'),
     (make_another_versions, 'not of this app and version'),
-    (remove, 'is no backup'),
-    (make_a_folder, 'is no backup'),
-    pytest.param(make_the_database, 'is no backup', marks=POSIX),
+    (remove, 'is no file, or the database itself'),
+    (make_a_folder, 'is no file, or the database itself'),
+    pytest.param(make_the_database, 'is no file, or the database itself', marks=POSIX),
 ]
 
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 import app
 import db as database
 import sessions
-from conftest import PASSWORD, PASSWORD_HASH, Browser, Clock, use_database
+from conftest import PASSWORD, PASSWORD_HASH, Browser, Clock, likes_of, use_database
 
 HOUR = 60 * 60  # seconds
 DAY = 24 * HOUR
@@ -136,10 +136,9 @@ class LikesMachine(RuleBasedStateMachine):
         for browser in self.browsers:
             session = self.find(browser) or Session('', 0)
             cookie = f'likes_session={browser.key}'
-            page = Browser().get('/', headers={'Cookie': cookie}).html
-            likes = [tag.string for tag in page.select('.likes li')]
-            assert sorted(likes) == sorted(session.likes)
-            names = [tag.string for tag in page.select('#logoutform strong')]
+            page = Browser().get('/', headers={'Cookie': cookie})
+            assert sorted(likes_of(page.text)) == sorted(session.likes)
+            names = [tag.string for tag in page.html.select('#logoutform strong')]
             assert ''.join(names) == session.user
 
 

@@ -67,7 +67,17 @@ SCHEMES = {  # what the request says, prefix and flag of the cookie
     'http before https': ({'HTTP_X_FORWARDED_PROTO': 'http, https'}, '', ''),
     'another scheme': ({'HTTP_X_FORWARDED_PROTO': 'httpsfoo'}, '', ''),
 }
-LIFETIMES = [(visit, DAY), (like_tea, 30 * DAY), (Browser.log_in, DAY)]
+LIFETIMES = [
+    (visit, sessions.UNUSED_LIFETIME),
+    (like_tea, sessions.ANONYMOUS_LIFETIME),
+    (Browser.log_in, sessions.LOGIN_LIFETIME),
+]
+
+
+def test_a_login_lasts_a_day_and_a_list_thirty():
+    assert sessions.LOGIN_LIFETIME == DAY
+    assert sessions.ANONYMOUS_LIFETIME == 30 * DAY
+    assert sessions.UNUSED_LIFETIME == DAY  # a list of nothing
 
 
 @pytest.mark.parametrize(('act', 'lifetime'), LIFETIMES)
@@ -195,7 +205,8 @@ def test_the_cookie_ends_when_the_session_ends(browser, user, db, clock):
         clock.forward(60)
         told += ends_told(act(browser), clock)
         query = 'SELECT expires FROM sessions WHERE key = ?'
-        assert db.execute(query, (browser.key,)).fetchone() == (told[-1],)
+        (ends,) = db.execute(query, (browser.key,)).fetchone()
+        assert ends == told[-1], 'row and cookie end at different times'
 
 
 def test_a_like_does_not_prolong_a_login(browser, user, clock):

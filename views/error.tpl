@@ -1,4 +1,9 @@
 % rebase('layout.tpl', title='This changed nothing' if error.status_code == 409 else title)
+% if debug and error.status_code == 503:
+%     problem = error.body
+% elif debug and error.traceback:
+%     problem = 'A handler has raised an error. The traceback is below.'
+% end
 <p id="problem">{{problem}}</p>
 % if typed and error.status_code == 409:
 <label for="likes">What you typed</label>
@@ -18,6 +23,4 @@
 <p class="status">{{error.status_line}}</p>
 % if debug and error.traceback:
 <pre>{{error.traceback}}</pre>
-% elif debug and error.status_code == 503:
-<pre>{{error.body}}</pre>
 % end
