@@ -57,13 +57,12 @@ CREATE TABLE likes (
     id INTEGER PRIMARY KEY,  -- the order: a higher one is newer
     thing TEXT NOT NULL,
     -- The owner is one of these two, and the other is NULL: an anonymous session, or
-    -- the user. UNIQUE: nobody likes a thing twice (of two NULLs none is a repeat of
-    -- the other). It makes an index, too, by which a list is found.
+    -- the user. UNIQUE (also below): nobody likes a thing twice. Of two NULLs none is a
+    -- repeat of the other.
     key TEXT REFERENCES sessions (key) ON DELETE CASCADE,
     username TEXT REFERENCES users (username) ON DELETE CASCADE,
     CHECK ((key IS NULL) <> (username IS NULL)),
-    UNIQUE (key, thing),
-    UNIQUE (username, thing)
+    UNIQUE (key, thing)
 );
 
 CREATE TABLE failed_logins (
@@ -71,8 +70,11 @@ CREATE TABLE failed_logins (
     at REAL NOT NULL
 );
 
--- Without an index each search would read the whole table.
-CREATE INDEX sessions_of_user ON sessions (username);
+-- Without an index (UNIQUE makes one, too) each search would read the whole table.
+-- WHERE: anonymous rows, by far the most, need no entry.
+CREATE UNIQUE INDEX likes_of_user ON likes (username, thing)
+    WHERE username IS NOT NULL;
+CREATE INDEX sessions_of_user ON sessions (username) WHERE username IS NOT NULL;
 CREATE INDEX sessions_by_expiry ON sessions (expires);
 CREATE INDEX failed_logins_of_user ON failed_logins (username, at);
 CREATE INDEX failed_logins_by_time ON failed_logins (at);
