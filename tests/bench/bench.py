@@ -308,10 +308,12 @@ def flood(folder, programs, args):
         for name, program in programs.items():
             for what, others in FLOODS.items():
                 progress(f'round {turn + 1} of {args.rounds}: {name} beside {what}')
-                with Server(program, copy(folder / name)) as server, others(server):
-                    time.sleep(1)
-                    run = server.measure('get', args.seconds)
-                    found[what, name].append(run)
+                with Server(program, copy(folder / name)) as server:
+                    time.sleep(1)  # until all workers have started
+                    with others(server):
+                        time.sleep(1)
+                        run = server.measure('get', args.seconds)
+                        found[what, name].append(run)
     bases = [name for name in programs if name != 'app']
     print('GET / beside')
     report(found, FLOODS, programs, bases)
