@@ -179,6 +179,12 @@ def workers(server):
     return [int(pid) for pid in children if is_worker(pid)]
 
 
+def listeners(server):
+    """How many sockets listen at the server's port: one for each worker."""
+    sockets = Path('/proc/net/tcp').read_text()
+    return len(re.findall(f':{server.port:04X} 00000000:0000 0A', sockets))
+
+
 def wait_for_workers(server, count, without=None):
     """Wait until it has so many, and not the one with this id."""
     until(lambda: len(set(workers(server)) - {without}) == count)
@@ -367,6 +373,7 @@ def test_killed_workers_come_back_and_nothing_answered_is_lost(serve):
         for killed in workers(server):
             os.kill(killed, signal.SIGKILL)
             wait_for_workers(server, 2, without=killed)
+            until(lambda: listeners(server) == 2)
         wait_for_more(answered)
     assert_each_is_there_once(answered, server)
 
