@@ -215,7 +215,7 @@ def test_a_login_while_the_database_is_locked_leads_back_and_debug_tells_why(
     with another_writer(path):
         visitor.log_in(user)
     assert visitor.response.status == 503
-    reason = visitor.page.locator('main pre')
+    reason = visitor.page.locator('#problem')
     expect(reason).to_contain_text('another connection or program has written')
     visitor.click('Back to the login', 'link')
     assert visitor.page.url == f'{visitor.url}login'
