@@ -438,7 +438,10 @@ def main():
         db.close()
         # Runs serve_debug() in a process of its own, again after each edit.
         hupper.start_reloader(
-            'app.serve_debug', worker_args=(host, port), shutdown_interval=10
+            'app.serve_debug',
+            worker_args=(host, port),
+            reload_interval=0.2,  # seconds between two looks at the files
+            shutdown_interval=10,  # seconds for a request under way
         )
     serve(host, port, max(1, args.workers))
     with suppress(database.DatabaseError):
@@ -618,8 +621,10 @@ def panel(cookies):
     unavailable = (database.Unavailable, database.DatabaseError)
     with suppress(*unavailable), plugin.reader.lend() as db:
         db.set_trace_callback(None)
-        tables = database.get_rows_of_session(db, key)
-        db.set_trace_callback(tell_sql)
+        try:
+            tables = database.get_rows_of_session(db, key)
+        finally:
+            db.set_trace_callback(tell_sql)
     info = {'stories': list(stories), 'key': key, 'tables': tables}
     return template('panel.tpl', info).encode()
 

@@ -151,7 +151,7 @@ def test_tables_of_another_version_are_told_with_the_way_on(serve, copy, db):
 
 def save(file, server, words, times=1):
     """Save a file until the server says this: it misses what comes while it starts."""
-    for seconds in (1, 2, 4, 8, 16, 32):
+    for seconds in (0.5, 1, 2, 4, 8, 16, 32):
         file.touch()
         with contextlib.suppress(AssertionError):
             return server.wait_to_say(words, times, seconds)
