@@ -610,7 +610,9 @@ class COMP249Db(sqlite3.Connection):
         # isolation_level: we begin transactions ourselves, as Python's sqlite3 begins
         # them at the first write, after the reads. check_same_thread: requests share a
         # connection, one thread after another.
-        super().__init__(path, isolation_level=None, check_same_thread=False)
+        super().__init__(
+            path, timeout=MAX_WAIT, isolation_level=None, check_same_thread=False
+        )
         try:
             self._prepare(any_version)
         except BaseException:

@@ -123,9 +123,14 @@ def clock(monkeypatch):
     return sessions.clock
 
 
-def likes_of(page):
+def parse(text):
+    """Return a page as WebTest's `html` is, to search it."""
+    return BeautifulSoup(text, 'html.parser')
+
+
+def likes_of(html):
     """Return what a page lists, without what stands beside: buttons, say."""
-    items = BeautifulSoup(page, 'html.parser').select('.likes li')
+    items = html.select('.likes li')
     for item in items:
         for other in item.find_all(['form', 'button', 'details', 'a']):
             other.decompose()
@@ -171,7 +176,7 @@ class Browser(TestApp):
     @property
     def likes(self):
         """What the home page lists."""
-        return likes_of(self.get('/').text)
+        return likes_of(self.get('/').html)
 
     @property
     def username(self):
@@ -304,7 +309,7 @@ class Server:
 
 
 @pytest.fixture
-def copy(path):
+def code(path):
     """A folder with a copy of the code, for a test that edits it."""
     folder = path.with_name('copy')
     shutil.copytree(ROOT / 'views', folder / 'views')
@@ -319,6 +324,13 @@ def replace(file, old, new):
     text = file.read_text(encoding='utf-8')
     assert old in text
     file.write_text(text.replace(old, new), encoding='utf-8')
+
+
+@pytest.fixture
+def impatient(code):
+    """A copy of the app in which nothing waits for more than a second or two."""
+    replace(code / 'db.py', 'MAX_WAIT = 5', 'MAX_WAIT = 1')
+    return code
 
 
 @pytest.fixture

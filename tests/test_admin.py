@@ -27,15 +27,15 @@ LITESTREAM = shutil.which(
 )
 
 
-def command(path, *arguments):
-    """The command line of `python db.py`."""
-    return [sys.executable, ROOT / 'db.py', '--db', path, *arguments]
+def command(path, *arguments, folder=ROOT):
+    """The command line of `python db.py`, the code being in this folder."""
+    return [sys.executable, folder / 'db.py', '--db', path, *arguments]
 
 
-def admin(path, *arguments, given='', encoding='utf-8', **options):
+def admin(path, *arguments, given='', encoding='utf-8', folder=ROOT, **options):
     """Run `python db.py` in another folder, with so much on its standard input."""
     return subprocess.run(
-        command(path, *arguments),
+        command(path, *arguments, folder=folder),
         input=given,
         capture_output=True,
         encoding=encoding,
@@ -68,9 +68,9 @@ def test_adduser_makes_a_user_who_can_log_in(path, db, browser):
     assert browser.log_in('\tzoe\u0308', ' in spaces ').status_code == 303
 
 
-def test_a_lock_is_told_with_its_cause(path, user):
+def test_a_lock_is_told_with_its_cause(path, user, impatient):
     with another_writer(path):
-        told = refusal(path, 'deluser', user)
+        told = refusal(path, 'deluser', user, folder=impatient)
     assert 'another connection or program has written, and not committed' in told
 
 
@@ -206,7 +206,7 @@ def test_what_only_reads_waits_for_no_writer(path, db, arguments):
         assert admin(path, *arguments).returncode == 0
 
 
-def test_show_prints_what_is_no_text(path, db, browser):
+def test_show_prints_a_time_that_sqlite_cannot_write(path, db, browser):
     browser.log_in('otto')
     db.execute('UPDATE failed_logins SET at = 1e12')  # SQLite knows no such year
     assert "'otto' None" in admin(path, 'show').stdout
@@ -489,12 +489,17 @@ def test_a_restore_that_does_not_fit_changes_nothing(path, copy):
     assert likes(path) == ALL
 
 
+MANY_LIKES = """
+    WITH RECURSIVE numbers (number) AS
+        (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 200000)
+    INSERT INTO likes (thing, key) SELECT number, 'k' FROM numbers"""
+
+
 @POSIX
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_backup_that_is_stopped_leaves_nothing(path, copy, number):
-    with contextlib.closing(COMP249Db(path)) as db, db:
-        for thing in range(200_000):  # so that it takes a moment
-            store_like(db, 'k', str(thing))
+    with contextlib.closing(COMP249Db(path)) as db:
+        db.execute(MANY_LIKES)  # so that it takes a moment
     backup = subprocess.Popen(
         command(path, 'backup', copy), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -517,9 +522,10 @@ def test_two_backups_at_once_are_both_whole(path, copy):
     assert others(path) == {'copy.db'}
 
 
-def test_a_restore_does_not_wait_for_ever(path, copy):
+def test_a_restore_does_not_wait_for_ever(path, copy, impatient):
     with another_writer(path):
-        assert 'another program' in refusal(path, 'restore', 'copy.db')
+        told = refusal(path, 'restore', 'copy.db', folder=impatient)
+    assert 'another program' in told
     assert likes(path) == ALL
 
 

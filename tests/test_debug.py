@@ -13,10 +13,9 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from bs4 import BeautifulSoup
 
 import db as database
-from conftest import ROOT, another_writer, replace, until
+from conftest import ROOT, another_writer, parse, replace, until
 
 if sys.platform != 'linux':
     pytest.skip('it is ended by a signal to its group', allow_module_level=True)
@@ -68,7 +67,7 @@ def panel(server):
         opener.open(server.url).close()
         body = urllib.parse.urlencode({'likes': thing}).encode()
         with opener.open(f'{server.url}likes', body) as page:
-            return BeautifulSoup(page.read(), 'html.parser').find(class_='panel')
+            return parse(page.read()).find(class_='panel')
 
     return like
 
@@ -129,19 +128,18 @@ def test_a_slip_in_sql_is_told_in_the_page_and_on_the_terminal(server, path):
     assert 'no column named expires' in server.said
 
 
-def test_a_lock_is_told_with_its_cause_and_in_few_lines(serve, path, copy):
-    replace(copy / 'db.py', 'MAX_WAIT = 5', 'MAX_WAIT = 1')
-    server = serve('--debug', folder=copy)
+def test_a_lock_is_told_with_its_cause_and_in_few_lines(serve, path, impatient):
+    server = serve('--debug', folder=impatient)
     with another_writer(path), pytest.raises(urllib.error.HTTPError) as raised:
         visit(server)
     assert 'another connection or program' in raised.value.read().decode()
     assert server.said.count('BEGIN IMMEDIATE') < 20
 
 
-def test_tables_of_another_version_are_told_with_the_way_on(serve, copy, db):
-    server = serve('--debug', folder=copy)
-    replace(copy / 'db.py', 'SCHEMA_VERSION = 2', 'SCHEMA_VERSION = 3')
-    save(copy / 'db.py', server, 'Likes at', times=2)
+def test_tables_of_another_version_are_told_with_the_way_on(serve, code, db):
+    server = serve('--debug', folder=code)
+    replace(code / 'db.py', 'SCHEMA_VERSION = 2', 'SCHEMA_VERSION = 3')
+    save(code / 'db.py', server, 'Likes at', times=2)
     until(server.listens)
     with pytest.raises(urllib.error.HTTPError) as raised:
         visit(server)
@@ -158,22 +156,22 @@ def save(file, server, words, times=1):
     pytest.fail(server.said)
 
 
-def test_a_slip_is_told_and_the_mended_file_is_served(serve, copy):
-    server = serve('--debug', folder=copy)
-    replace(copy / 'app.py', 'def index(db):', 'def index(db)')
-    save(copy / 'app.py', server, 'SyntaxError')
-    replace(copy / 'sessions.py', 'import uuid', 'import uiud')
-    replace(copy / 'app.py', 'def index(db)', 'def index(db):')
-    save(copy / 'app.py', server, 'ModuleNotFoundError')
-    replace(copy / 'sessions.py', 'import uiud', 'import uuid')
-    save(copy / 'sessions.py', server, 'Likes at', times=2)
+def test_a_slip_is_told_and_the_mended_file_is_served(serve, code):
+    server = serve('--debug', folder=code)
+    replace(code / 'app.py', 'def index(db):', 'def index(db)')
+    save(code / 'app.py', server, 'SyntaxError')
+    replace(code / 'sessions.py', 'import uuid', 'import uiud')
+    replace(code / 'app.py', 'def index(db)', 'def index(db):')
+    save(code / 'app.py', server, 'ModuleNotFoundError')
+    replace(code / 'sessions.py', 'import uiud', 'import uuid')
+    save(code / 'sessions.py', server, 'Likes at', times=2)
     until(server.answers)
     assert 'Welcome Home!' in visit(server)
 
 
-def test_an_edited_page_is_shown_at_once(serve, copy):
-    server = serve('--debug', folder=copy)
-    replace(copy / 'views/dblikes.tpl', 'Nothing here yet', 'Nothing at all')
+def test_an_edited_page_is_shown_at_once(serve, code):
+    server = serve('--debug', folder=code)
+    replace(code / 'views/dblikes.tpl', 'Nothing here yet', 'Nothing at all')
     assert 'Nothing at all' in visit(server)
 
 

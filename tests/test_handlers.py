@@ -250,7 +250,7 @@ def test_a_second_connection_in_a_handler_is_told(db, caplog):
     assert rows(db, 'sessions') == 0
 
 
-def test_a_request_waits_no_longer_for_all_than_its_time(db, path, monkeypatch):
+def test_a_request_has_one_deadline_for_all_that_it_waits_for(db, path, monkeypatch):
     def has_waited_already(db, form):
         monkeypatch.setattr(database, 'MAX_WAIT', 60)  # seconds, for later requests
         return in_a_block(db)

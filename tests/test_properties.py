@@ -137,7 +137,7 @@ class LikesMachine(RuleBasedStateMachine):
             session = self.find(browser) or Session('', 0)
             cookie = f'likes_session={browser.key}'
             page = Browser().get('/', headers={'Cookie': cookie})
-            assert sorted(likes_of(page.text)) == sorted(session.likes)
+            assert sorted(likes_of(page.html)) == sorted(session.likes)
             names = [tag.string for tag in page.html.select('#logoutform strong')]
             assert ''.join(names) == session.user
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PASSWORD, likes_of
+from conftest import PASSWORD, likes_of, parse
 
 CHROMIUM = ['chromium', 'chromium-browser', 'google-chrome', 'chrome', 'msedge']
 FIREFOX = ['firefox-esr', 'firefox']
@@ -172,7 +172,7 @@ class Visitor:
     @property
     def likes(self):
         """What the page in front of the visitor lists."""
-        return likes_of(self.page.content())
+        return likes_of(parse(self.page.content()))
 
     @property
     def username(self):
