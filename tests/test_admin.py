@@ -254,7 +254,9 @@ def test_a_mistake_is_told_in_one_line_and_changes_nothing(
     path, user, db, arguments, given, words
 ):
     before = list(db.iterdump())
-    assert words in refusal(path, *arguments, given=given)
+    told = refusal(path, *arguments, given=given)
+    assert words in told
+    assert 'another connection' not in told
     assert list(db.iterdump()) == before
     assert not path.with_name('typo.db').exists()
 

@@ -25,6 +25,7 @@ import db as admin
 from conftest import (
     PASSWORD,
     ROOT,
+    Browser,
     Server,
     another_writer,
     likes_of,
@@ -479,6 +480,25 @@ def test_after_a_sync_has_failed_nothing_is_answered_before_all_is_safe(
     until(lambda: visitor.like().status == 303)  # the first of each thread fails
     until(lambda: SAVED in trace.read_text())
     assert visitor.likes == ['tea']
+
+
+def test_likes_that_wait_behind_a_failed_sync_are_refused_as_well(
+    path, db, monkeypatch
+):
+    """The sync of each would succeed, whatever the disk has lost."""
+    synced = []
+
+    def fail_once(file):
+        synced.append(file)
+        if len(synced) == 1:
+            until(lambda: rows(db, 'likes') == 3)
+            raise OSError('the disk is broken')
+
+    monkeypatch.setattr(os, 'fsync', fail_once)
+    like = partial(Browser.post, url='/likes', params={'likes': 'tea'}, status='*')
+    with ThreadPoolExecutor(3) as pool:
+        answers = pool.map(like, [Browser(), Browser(), Browser()])
+    assert [answer.status_code for answer in answers] == [503] * 3
 
 
 def test_a_long_lock_is_told_to_all_who_wait_at_once(serve, path, impatient):
