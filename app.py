@@ -241,8 +241,8 @@ class DatabasePlugin:
 
         def answer(**arguments):
             if route.method != 'GET':
-                arguments['form'] = read_form()  # before a connection is taken
-                request.typed = arguments['form'].likes  # for an error page
+                request.form = read_form()  # before a connection is taken
+                arguments['form'] = request.form
             try:
                 if route.method == 'GET':
                     with suppress(database.ReadOnly):
@@ -395,12 +395,12 @@ ERRORS = {
 
 
 def error_page(error):
-    """Return the page for an HTTPError. It holds what the visitor typed."""
+    """Return the page for an HTTPError. It holds the like form as it was sent."""
     add_headers()  # after a bug in a handler, those of the hook are gone
     info = {
         'title': 'That did not work',
         'problem': ERRORS.get(error.status_code, error.body),
-        'typed': getattr(request, 'typed', None),
+        'form': getattr(request, 'form', bottle.FormsDict()),
         'error': error,
         'back': request.path,
     }

@@ -161,6 +161,16 @@ def test_a_like_kept_after_the_end_of_a_login_may_go_to_the_account(
     assert browser.likes == ['walnuts']
 
 
+def test_a_refused_like_that_is_sent_again_is_for_the_same_list(
+    browser, user, send_in_vain
+):
+    browser.log_in()
+    form = browser.like('tea' * 100).forms['likeform']
+    browser.log_out()
+    form['likes'] = 'tea'
+    send_in_vain(form)
+
+
 def test_a_like_of_an_anonymous_page_does_not_land_on_an_account(
     browser, user, filled_in, send_in_vain
 ):

@@ -482,19 +482,21 @@ def test_after_a_sync_has_failed_nothing_is_answered_before_all_is_safe(
     assert visitor.likes == ['tea']
 
 
-def test_likes_that_wait_behind_a_failed_sync_are_refused_as_well(
-    path, db, monkeypatch
-):
-    """The sync of each would succeed, whatever the disk has lost."""
-    synced = []
+@pytest.fixture
+def broken_once(db, monkeypatch):
+    """The disk fails at one sync, when three likes are written, and at no other."""
+    syncs = []
 
-    def fail_once(file):
-        synced.append(file)
-        if len(synced) == 1:
+    def sync(file):
+        syncs.append(file)
+        if len(syncs) == 1:
             until(lambda: rows(db, 'likes') == 3)
             raise OSError('the disk is broken')
 
-    monkeypatch.setattr(os, 'fsync', fail_once)
+    monkeypatch.setattr(os, 'fsync', sync)
+
+
+def test_likes_that_wait_behind_a_failed_sync_are_refused_as_well(broken_once):
     like = partial(Browser.post, url='/likes', params={'likes': 'tea'}, status='*')
     with ThreadPoolExecutor(3) as pool:
         answers = pool.map(like, [Browser(), Browser(), Browser()])

@@ -5,13 +5,16 @@
 %     problem = 'A handler has raised an error. The traceback is below.'
 % end
 <p id="problem">{{problem}}</p>
-% if typed and error.status_code == 409:
+% if form.likes and error.status_code == 409:
 <label for="likes">What you typed</label>
-<input id="likes" value="{{typed}}" dir="auto" readonly>
-% elif typed:
+<input id="likes" value="{{form.likes}}" dir="auto" readonly>
+% elif form.likes:
 <form id="likeform" method="post" action="/likes">
+% if 'owner' in form:
+<input type="hidden" name="owner" value="{{form.owner}}">
+% end
 <label for="likes">What you typed</label>
-<input id="likes" name="likes" value="{{typed}}" autocomplete="off" dir="auto" required pattern="\s*\S[\s\S]*" title="At least one character that is not a space" autofocus aria-describedby="problem"{{!' aria-invalid="true"' if error.status_code == 400 else ''}}>
+<input id="likes" name="likes" value="{{form.likes}}" autocomplete="off" dir="auto" required pattern="\s*\S[\s\S]*" title="At least one character that is not a space" autofocus aria-describedby="problem"{{!' aria-invalid="true"' if error.status_code == 400 else ''}}>
 <button>Send again</button>
 </form>
 % end
