@@ -154,6 +154,15 @@ def test_a_transaction_waits_for_other_writers(db, path):
     assert rows(db, 'users') == 1
 
 
+def test_what_is_no_lock_is_not_waited_for(db):
+    db.execute('PRAGMA query_only = ON')
+    tries = []
+    db.set_trace_callback(tries.append)
+    with pytest.raises(sqlite3.OperationalError, match='readonly'), db:
+        pytest.fail('a transaction has begun')
+    assert len(tries) == 1
+
+
 def test_a_slip_in_the_tables_is_told_with_its_statement(db, monkeypatch):
     slip = 'CREATE TABLE friends (nmae TEXT,, name TEXT)'
     monkeypatch.setattr(database, 'SCHEMA', f'{database.SCHEMA};{slip}')

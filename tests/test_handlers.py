@@ -251,11 +251,15 @@ def test_a_second_connection_in_a_handler_is_told(db, caplog):
 
 
 def test_a_request_has_one_deadline_for_all_that_it_waits_for(db, path, monkeypatch):
+    """For the connection, and for the lock: ours, and not SQLite's own besides."""
+
     def has_waited_already(db, form):
         monkeypatch.setattr(database, 'MAX_WAIT', 60)  # seconds, for later requests
         return in_a_block(db)
 
-    browser = site(has_waited_already, autocommit=True)
+    monkeypatch.setattr(database, 'MAX_WAIT', 60)
+    browser = site(has_waited_already, as_usual, autocommit=True)
+    browser.post('/as_usual')
     monkeypatch.setattr(database, 'MAX_WAIT', 0)
     began = time.monotonic()
     with another_writer(path):
