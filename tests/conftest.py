@@ -7,6 +7,7 @@ server). Each test has a database of its own, which they use together.
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -29,6 +30,7 @@ import sessions
 from db import COMP249Db
 
 ROOT = Path(__file__).resolve().parents[1]
+POSIX = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
 PASSWORD = 'correct horse battery'
 PASSWORD_HASH = (
     '$argon2id$v=19$m=19456,t=2,p=1$hmiGefXTrh5kayyfttOfng$'
@@ -39,6 +41,9 @@ PASSWORD_HASH = (
 # this one cannot be opened.
 os.environ['LIKES_DB'] = str(ROOT / 'app.py' / 'likes.db')
 os.environ['no_proxy'] = '*'  # for what the real server is asked
+# These would change what programs print.
+for name in ('PYTHONWARNINGS', 'PYTHONDEVMODE', 'FORCE_COLOR'):
+    os.environ.pop(name, None)
 # A script, or nohup, may have these ignored, and servers inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, 'SIGHUP'):
@@ -236,6 +241,17 @@ def other_browser(path):
     return Browser()
 
 
+def free_port():
+    """Return a port that nobody uses, nor any client is given by the system.
+
+    With port 0 a client might be given it before the server's workers have it.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(('127.0.0.1', port)):
+            return port
+
+
 class Server:
     """The real server, as a process group of its own.
 
@@ -250,7 +266,7 @@ class Server:
                     *under,
                     sys.executable,
                     folder / 'app.py',
-                    '--port=0',
+                    f'--port={free_port()}',
                     f'--db={path}',
                     *options,
                 ],

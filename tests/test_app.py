@@ -204,6 +204,15 @@ def test_a_log_out_button_that_is_still_shown_ends_no_anonymous_session(browser,
     assert browser.likes == ['tea']
 
 
+@pytest.mark.parametrize('address', ['/likes', '/forget', '/logout'])
+def test_no_link_changes_anything(browser, user, address):
+    browser.log_in()
+    browser.like('tea')
+    browser.get(address, status=405)
+    assert browser.username == 'anna'
+    assert browser.likes == ['tea']
+
+
 @pytest.mark.parametrize('address', ['/forget', '/logout'])
 def test_without_a_session_none_is_made_to_end_it(browser, db, address, caplog):
     caplog.set_level(logging.INFO)
@@ -232,17 +241,18 @@ def test_who_is_logged_in_is_led_from_the_login_page_home(browser, user):
 
 
 def test_a_login_moves_as_many_likes_as_there_is_room_for(browser, user, monkeypatch):
-    monkeypatch.setattr(database, 'MAX_LIKES', 3)
+    monkeypatch.setattr(database, 'MAX_LIKES', 4)
     browser.log_in()
+    browser.like('cake')
     browser.like('tea')
     browser.log_out()
-    for thing in ('tea', 'milk', 'cats'):
+    for thing in ('tea', 'milk', 'cats', 'dogs'):
         browser.like(thing)
     browser.log_in()  # there is room for milk and cats
     browser.log_out()
-    browser.like('dogs')
-    browser.log_in()  # there is none for dogs
-    assert browser.likes == ['tea', 'milk', 'cats']
+    browser.like('birds')
+    browser.log_in()  # there is none
+    assert browser.likes == ['cake', 'tea', 'milk', 'cats']
 
 
 def test_likes_survive_logout(browser, user):

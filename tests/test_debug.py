@@ -58,7 +58,7 @@ def test_the_start_lists_the_routes(server):
 
 
 @pytest.fixture
-def panel(server):
+def panel_after(server):
     """What stands below the page after a first visit and a like: a function."""
     cookies = urllib.request.HTTPCookieProcessor()
     opener = urllib.request.build_opener(cookies)
@@ -72,9 +72,9 @@ def panel(server):
     return like
 
 
-def test_the_chapter_is_told_below_the_page(panel):
+def test_the_chapter_is_told_below_the_page(panel_after):
     """The form, and the page that follows it."""
-    told = panel('walnuts').get_text()
+    told = panel_after('walnuts').get_text()
     parts = ['POST /likes -> like', 'Cookie: likes_session=', 'BEGIN IMMEDIATE']
     parts += ["INSERT INTO likes (thing, key, username) VALUES ('walnuts'", 'COMMIT']
     parts += ['303 See Other', 'Set-Cookie: likes_session=']
@@ -84,10 +84,10 @@ def test_the_chapter_is_told_below_the_page(panel):
         assert found == part
 
 
-def test_the_visitors_rows_are_shown_below_the_page(panel, db):
+def test_the_visitors_rows_are_shown_below_the_page(panel_after, db):
     database.add_session(db, 'of another', None, 0, 1)
     database.store_like(db, 'of another', 'coffee')
-    shown = panel('walnuts')
+    shown = panel_after('walnuts')
     (key,) = db.execute("SELECT key FROM likes WHERE thing = 'walnuts'").fetchone()
     cells = [cell.get_text() for cell in shown.find_all('td')]
     assert cells.count(key) == 2  # in both tables
@@ -95,8 +95,8 @@ def test_the_visitors_rows_are_shown_below_the_page(panel, db):
     assert 'of another' not in cells
 
 
-def test_what_was_typed_is_text_below_the_page_too(panel):
-    assert panel('<b>walnuts</b></body>').find('b') is None
+def test_what_was_typed_is_text_below_the_page_too(panel_after):
+    assert panel_after('<b>walnuts</b></body>').find('b') is None
 
 
 def test_what_is_no_page_has_nothing_below_it(server):

@@ -1,4 +1,4 @@
-"""The README against the code: names, options, and commands run as written."""
+"""The README against the code: names, options, helpers, commands run as written."""
 
 import contextlib
 import gc
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bottle
 import pytest
 
 import app
@@ -151,6 +152,47 @@ def test_every_file_in_the_readme_exists(name):
 def test_the_readme_holds_one_line_to_run_the_app_and_one_for_its_tests(end):
     lines = re.findall(f'^python3 -m venv .*{end}$', README, re.MULTILINE)
     assert len(lines) == 1
+
+
+PAGE = """
+<form method="post" action="/unlike">
+<input type="hidden" name="thing" value="tea"><button>Unlike</button>
+</form>
+<form method="post" action="/unlike">
+<button name="thing" value="milk">Unlike</button>
+<button name="thing" value="cats">Unlike</button>
+</form>"""
+
+
+@pytest.fixture
+def solution(browser):
+    """A browser at a site whose page has the forms that exercise 1 may have."""
+    browser.app = bottle.Bottle()
+
+    @browser.app.get('/')
+    def page():
+        return PAGE
+
+    @browser.app.post('/unlike')
+    def unlike():
+        return bottle.request.forms.thing
+
+    return browser
+
+
+@pytest.mark.parametrize('thing', ['tea', 'milk', 'cats'])
+def test_submit_finds_the_form_by_its_hidden_field_or_button(solution, thing):
+    assert solution.submit('/', '/unlike', thing=thing).text == thing
+
+
+def test_submit_types_nothing_into_a_hidden_field_or_button(solution):
+    with pytest.raises(AssertionError, match="no form to /unlike whose thing is 'tee'"):
+        solution.submit('/', '/unlike', thing='tee')
+
+
+def test_submit_tells_that_there_is_no_form(solution):
+    with pytest.raises(AssertionError, match='no form to /undo'):
+        solution.submit('/', '/undo', thing='tea')
 
 
 @needs('sh', 'curl')

@@ -63,11 +63,10 @@ def cost_of_a_guess(browser, name):
 
 
 def test_an_unknown_name_costs_the_same_as_a_wrong_password(browser, user):
-    """ASVS 6.3.8: 20 ms; it would be less than one."""
-    guess(browser)  # the first costs more
-    anna = cost_of_a_guess(browser, 'anna')
-    otto = cost_of_a_guess(browser, 'otto')
-    assert otto > anna / 3
+    """ASVS 6.3.8. The least of four: at times something else takes time as well."""
+    anna = min(cost_of_a_guess(browser, 'anna') for _ in range(4))
+    otto = min(cost_of_a_guess(browser, 'otto') for _ in range(4))
+    assert anna / 1.7 < otto < anna * 1.7
 
 
 @pytest.fixture
@@ -174,11 +173,12 @@ def test_failures_of_a_clock_that_was_ahead_count_for_nothing(browser, user, clo
     assert browser.log_in().status_code == 303
 
 
-def test_old_failures_go_as_new_ones_come(browser, db, clock):
+@pytest.mark.parametrize('seconds', [300, -1])
+def test_failures_that_count_no_more_go_as_new_ones_come(browser, db, clock, seconds):
     """ASVS 6.3.1: the table of failures is no place to fill."""
     for number in range(9):
         guess(browser, f'name{number}')
-    clock.forward(300)
+    clock.forward(seconds)
     guess(browser, 'new')
     guess(browser, 'x' * 101)  # too long for a name
     assert rows(db, 'failed_logins') == 1
@@ -306,6 +306,10 @@ def test_no_page_is_kept_by_the_browser(user, browser, db, act):
     assert act(browser, db).headers['Cache-Control'] == 'no-store'
 
 
+def test_a_file_is_kept_for_a_minute(browser, db):
+    assert a_file(browser, db).headers['Cache-Control'] == 'max-age=60'
+
+
 @pytest.mark.parametrize(
     ('act', 'cause'), [(a_bug, 'InvalidHash'), (a_slip_in_sql, 'OperationalError')]
 )
@@ -357,7 +361,7 @@ def test_a_throttled_login_is_logged_as_such(browser, caplog):
 
 
 @pytest.mark.parametrize('address', ['/logout', '/forget'])
-def test_what_did_not_happen_is_not_logged(
+def test_a_form_that_met_a_lock_is_logged_as_nothing_else(
     browser, user, path, caplog, monkeypatch, address
 ):
     browser.log_in()

@@ -144,9 +144,8 @@ def test_a_foreign_cookie_does_not_end_the_session(browser, header):
     assert 'Set-Cookie' not in page.headers
 
 
-@pytest.mark.parametrize('value', ['x', MADE_UP])
-def test_many_cookies_cost_few_queries(request_, db, value):
-    request_.environ['HTTP_COOKIE'] = f'likes_session={value}; ' * 40_000
+def test_many_cookies_cost_few_queries(request_, db):
+    request_.environ['HTTP_COOKIE'] = f'likes_session={MADE_UP}; ' * 40_000
     queries = []
     db.set_trace_callback(queries.append)
     assert sessions.find_session(db) == (None, None)
@@ -234,7 +233,7 @@ def test_expired_sessions_go_a_few_at_a_time(browser, user, db, clock, act):
         database.add_session(db, f'old{number}', None, now=0, lifetime=1)
     act(browser)
     assert rows(db, 'sessions') > 15
-    for _ in range(20):
+    for _ in range(9):
         act(Browser())
     oldest = db.execute('SELECT min(expires) FROM sessions').fetchone()
     assert oldest[0] > clock.time
