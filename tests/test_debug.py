@@ -39,6 +39,12 @@ def test_a_request_is_told_with_its_cookie(server):
     assert 'Cookie: a=b' in server.said
 
 
+def test_that_a_first_visit_runs_twice_is_told(server):
+    """On a connection that only reads, and then on one that writes."""
+    visit(server)
+    server.wait_to_say('That failed: this connection only reads')
+
+
 def test_an_address_is_told_as_it_was_sent(server):
     with pytest.raises(urllib.error.HTTPError):
         visit(server, 'cr%C3%A8me')

@@ -530,6 +530,24 @@ def test_likes_that_wait_behind_a_failed_sync_are_refused_as_well(db, at_first_s
     assert [answer.status_code for answer in answers] == [503] * 3
 
 
+def test_after_a_failed_sync_likes_are_refused_until_the_log_is_saved(
+    db, path, at_first_sync, monkeypatch
+):
+    """While somebody reads from the log, it cannot be moved into the database."""
+
+    def fail():
+        raise OSError('the disk is broken')
+
+    at_first_sync(fail)
+    assert like(Browser()).status_code == 503
+    monkeypatch.setattr(database, 'MAX_WAIT', 0)  # seconds
+    with contextlib.closing(sqlite3.connect(path)) as reader:
+        reader.execute('BEGIN')
+        assert rows(reader, 'likes') == 1
+        assert like(Browser()).status_code == 503
+    assert like(Browser()).status_code == 303
+
+
 def test_a_like_stored_during_a_sync_waits_for_the_next(db, at_first_sync):
     with ThreadPoolExecutor(1) as pool:
 
