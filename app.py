@@ -241,7 +241,8 @@ class DatabasePlugin:
 
         def answer(**arguments):
             if route.method != 'GET':
-                request.form = read_form()  # before a connection is taken
+                # Before a connection is taken; an error page shows it, too.
+                request.form = read_form()
                 arguments['form'] = request.form
             try:
                 if route.method == 'GET':
