@@ -174,10 +174,11 @@ def workers(server):
     return [int(pid) for pid in children if is_worker(pid)]
 
 
-def listeners(server):
-    """How many sockets listen at the server's port: one for each worker."""
-    sockets = Path('/proc/net/tcp').read_text()
-    return len(re.findall(f':{server.port:04X} 00000000:0000 0A', sockets))
+def wait_for_listeners(server, count):
+    """Wait until so many sockets listen at the server's port: one for each worker."""
+    pattern = f':{server.port:04X} 00000000:0000 0A'
+    sockets = Path('/proc/net/tcp')
+    until(lambda: len(re.findall(pattern, sockets.read_text())) == count)
 
 
 def wait_for_workers(server, count, without=None):
@@ -380,7 +381,7 @@ def test_killed_workers_come_back_and_nothing_answered_is_lost(serve):
         for killed in workers(server):
             os.kill(killed, signal.SIGKILL)
             wait_for_workers(server, 2, without=killed)
-            until(lambda: listeners(server) == 2)
+            wait_for_listeners(server, 2)
         wait_for_more(answered)
     assert_each_is_there_once(answered, server)
 
@@ -426,7 +427,7 @@ def trace(path):
     return path.with_name('trace')
 
 
-SLOWLY = '        __import__("time").sleep(0.02); '  # before another statement
+SLOWLY = '        __import__("time").sleep(0.2); '  # before another statement
 
 
 @STRACE
@@ -754,6 +755,7 @@ def test_of_many_likes_at_once_a_list_takes_no_more_than_fit(serve, db, code):
         code / 'app.py', '        database.store_like', SLOWLY + 'database.store_like'
     )
     server = serve(folder=code)
+    wait_for_listeners(server, 2)
     visitor = Visitor(server)
     visitor.like()
     for number in range(997):
@@ -764,6 +766,7 @@ def test_of_many_likes_at_once_a_list_takes_no_more_than_fit(serve, db, code):
 
 def test_right_logins_at_once_all_get_in(serve, user):
     server = serve('--workers', '4')
+    wait_for_listeners(server, 4)
     assert at_once(*[Visitor(server).log_in for _ in range(20)]) == {303: 20}
 
 
@@ -772,6 +775,7 @@ def test_of_many_guesses_at_once_five_are_answered(serve, user, code):
     store = '            database.add_failed_login'
     replace(code / 'sessions.py', store, '    ' + SLOWLY + 'database.add_failed_login')
     server = serve('--workers', '4', folder=code)
+    wait_for_listeners(server, 4)
     assert at_once(*[Visitor(server).guess for _ in range(20)]) == {200: 5, 429: 15}
 
 
