@@ -499,7 +499,11 @@ def test_a_backup_that_is_stopped_keeps_the_older_one(path, copy, code, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    until(lambda: list(path.parent.glob('backup-*/copy.db')))
+
+    def is_under_way():
+        return list(path.parent.glob('backup-*/copy.db'))
+
+    until(is_under_way)
     backup.send_signal(number)
     told = backup.communicate(timeout=60)
     assert told == (b'', b'db.py: stopped\n')

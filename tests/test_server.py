@@ -427,6 +427,16 @@ def trace(path):
     return path.with_name('trace')
 
 
+def wait_for_words(trace, words):
+    """Wait until strace has told this."""
+    until(lambda: words in trace.read_text())
+
+
+def wait_for_likes(db, count):
+    """Wait until so many likes are stored."""
+    until(lambda: rows(db, 'likes') >= count)
+
+
 SLOWLY = '        __import__("time").sleep(0.2); '  # before another statement
 
 
@@ -437,7 +447,7 @@ def test_what_is_answered_is_on_the_disk(serve, code, trace, user, address):
     server = serve('--workers', '1', folder=code, under=['strace', '-fyo', trace])
     fields = {'likes': 'tea', 'username': user, 'password': PASSWORD}
     Visitor(server).send('POST', address, **fields)
-    until(lambda: 'HTTP/1.1 303 ' in trace.read_text())
+    wait_for_words(trace, 'HTTP/1.1 303 ')
     told = trace.read_text()
     answered = told.index('HTTP/1.1 303 ')
     written = told.rindex('pwrite64(', 0, answered)
@@ -455,7 +465,7 @@ def test_while_a_like_waits_for_the_disk_another_is_written(serve, db, user, pat
     server = serve('--workers', '1', under=strace)
     with ThreadPoolExecutor(10) as pool:
         answers = [pool.submit(visitor.like) for visitor in crowd(server)]
-        until(lambda: rows(db, 'likes') >= 4)
+        wait_for_likes(db, 4)
         assert not any(answer.done() for answer in answers)
         server.kill()  # nobody waits for them
 
@@ -492,7 +502,7 @@ def test_after_a_sync_has_failed_nothing_is_answered_before_all_is_safe(
     visitor = Visitor(server)
     assert visitor.like().status == 503
     until(lambda: visitor.like().status == 303)  # the first of each thread fails
-    until(lambda: SAVED in trace.read_text())
+    wait_for_words(trace, SAVED)
     assert visitor.likes == ['tea']
 
 
@@ -522,7 +532,7 @@ def test_likes_that_wait_behind_a_failed_sync_are_refused_as_well(db, at_first_s
     """The sync of each would succeed, whatever the disk has lost."""
 
     def fail():
-        until(lambda: rows(db, 'likes') == 3)
+        wait_for_likes(db, 3)
         raise OSError('the disk is broken')
 
     at_first_sync(fail)
@@ -554,7 +564,7 @@ def test_a_like_stored_during_a_sync_waits_for_the_next(db, at_first_sync):
 
         def like_meanwhile():
             pool.submit(like, Browser())
-            until(lambda: rows(db, 'likes') == 2)
+            wait_for_likes(db, 2)
 
         syncs = at_first_sync(like_meanwhile)
         like(Browser())
